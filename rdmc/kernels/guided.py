@@ -1,0 +1,144 @@
+"""Kernels guided by a Gaussian mixture near the law: jumps drawn from it, and Langevin moves at its components' scales."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rdmc.kernels.base import Info, State, evaluate, metropolis
+from rdmc.kernels.metric import Metric
+from rdmc.mixture import GaussianMixture
+from rdmc.rng import Streams
+from rdmc.typing import BatchedDensity
+
+__all__ = ["IndependenceJump", "MixtureMALA"]
+
+
+@dataclass(frozen=True, eq=False)
+class IndependenceJump:
+    r"""Independence Metropolis kernel: propose from a mixture g, whatever the present point.
+
+    .. math:: x' \sim g, \qquad \log \text{ratio} = \log f(x') - \log f(x) - \log g(x') + \log g(x)
+
+    Law: leaves f invariant for every g with wider support. It is the global move: modes that g knows are exchanged with the right
+    weights at a rate of at least min f/g, whatever lies between them.
+    Cost: one gradient evaluation a step, per chain (the gradient is kept for the move that follows).
+
+    Args:
+        mixture: g; one for all particles or one per particle.
+
+    Source: Tierney (1994), Annals of Statistics 22(4), section 2.3.3.
+    """
+
+    mixture: GaussianMixture
+
+    @property
+    def gradients(self) -> int:
+        """Gradient evaluations a step."""
+        return 1
+
+    def init(self, f: BatchedDensity, x: Tensor) -> State:
+        """Evaluate ``(..., B, d)`` starting points."""
+        return evaluate(f, x)
+
+    def tuning(self, state: State, rng: Streams) -> Tensor:
+        """Nothing to tune: an empty tensor."""
+        return state.value.new_zeros(0)
+
+    def step(self, f: BatchedDensity, state: State, rng: Streams, tuning: Tensor, metric: Metric) -> tuple[State, Info]:
+        """One transition; ``tuning`` and ``metric`` are not used."""
+        x, _ = self.mixture.draw(rng, tuple(state.x.shape[:-2]))
+        proposal = evaluate(f, x)
+        log_ratio = proposal.value - state.value - self.mixture.log_prob(x) + self.mixture.log_prob(state.x)
+        return metropolis(state, proposal, log_ratio, rng.log_uniform(state.value.shape))
+
+    def adapt(self, tuning: Tensor, info: Info, gain: float) -> Tensor:
+        """Nothing to tune."""
+        return tuning
+
+
+@dataclass(frozen=True, eq=False)
+class MixtureMALA:
+    r"""MALA preconditioned by the covariance of one component, drawn from the responsibilities at the present point.
+
+    With label k ~ r(k | x) as an auxiliary variable, Sigma_k = L_k L_k^T and h_k the component's own step size,
+
+    .. math::
+        x' = x + h_k \Sigma_k \nabla \log f(x) + \sqrt{2 h_k}\, L_k z, \qquad
+        \text{ratio} = \frac{f(x')}{f(x)} \frac{q_k(x \mid x')}{q_k(x' \mid x)} \frac{r(k \mid x')}{r(k \mid x)}
+
+    Law: leaves f invariant, because (x, k) with law f(x) r(k | x) is left invariant. Each region moves at its own scale, which one
+    common metric cannot give to modes of unequal width.
+    Cost: one gradient evaluation a step, per chain, and ``O(K d^2)`` a point.
+    Adaptation: h_k is common to all particles, so its dependence on any one of them is O(1/B).
+
+    Args:
+        mixture: The components; one mixture for all particles or one per particle.
+        step_size: Dimensionless h > 0 to start with.
+        target_acceptance: In (0, 1); where adaptation steers every h_k.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    mixture: GaussianMixture
+    step_size: float = 0.5
+    target_acceptance: float = 0.574
+
+    def __post_init__(self) -> None:
+        if not self.step_size > 0.0:
+            raise ValueError(f"`step_size` must be a positive float, got {self.step_size!r}")
+        if not 0.0 < self.target_acceptance < 1.0:
+            raise ValueError(f"`target_acceptance` must be in (0, 1), got {self.target_acceptance!r}")
+
+    @property
+    def gradients(self) -> int:
+        """Gradient evaluations a step."""
+        return 1
+
+    def init(self, f: BatchedDensity, x: Tensor) -> State:
+        """Evaluate ``(..., B, d)`` starting points."""
+        return evaluate(f, x)
+
+    def tuning(self, state: State, rng: Streams) -> Tensor:
+        """``(shards, K)`` log step sizes, one per component and shard of particles."""
+        start = math.log(self.step_size) - math.log(state.x.shape[-1]) / 3.0
+        return torch.full((len(rng.sizes), self.mixture.components), start, dtype=state.x.dtype, device=state.x.device)
+
+    def step(self, f: BatchedDensity, state: State, rng: Streams, tuning: Tensor, metric: Metric) -> tuple[State, Info]:
+        """One transition; ``tuning`` is log h_k, ``metric`` is not used."""
+        log_r = self.mixture.log_responsibilities(state.x)
+        cumulative = torch.cumsum(log_r.exp(), -1)
+        label = (rng.uniform(state.value.shape)[..., None] > cumulative).sum(-1).clamp(max=self.mixture.components - 1)
+        group = rng.shard_of_particle() * self.mixture.components + label
+        h = tuning.flatten()[group].exp()
+        z = rng.normal(state.x.shape)
+        pull = self.mixture.colour_transpose(state.grad, label)
+        move = self.mixture.colour(h[..., None] * pull + (2.0 * h).sqrt()[..., None] * z, label)
+        proposal = evaluate(f, state.x + move)
+        u = pull + self.mixture.colour_transpose(proposal.grad, label)
+        index = label[..., None]
+        log_label = (self.mixture.log_responsibilities(proposal.x) - log_r).gather(-1, index)[..., 0]
+        log_ratio = (
+            proposal.value
+            - state.value
+            - 0.25 * h * u.square().sum(-1)
+            - (0.5 * h).sqrt() * (u * z).sum(-1)
+            + log_label
+        )
+        state, info = metropolis(state, proposal, log_ratio, rng.log_uniform(state.value.shape))
+        return state, info._replace(group=group)
+
+    def adapt(self, tuning: Tensor, info: Info, gain: float) -> Tensor:
+        """Robbins and Monro on each component's mean acceptance over the particles of a shard that used it."""
+        if info.group is None:
+            return tuning
+        group = info.group.flatten()
+        excess = (info.acceptance - self.target_acceptance).flatten()
+        zeros = torch.zeros_like(tuning).flatten()
+        count = zeros.index_add(0, group, torch.ones_like(excess))
+        total = zeros.index_add(0, group, excess)
+        return tuning + gain * (total / count.clamp(min=1.0)).view_as(tuning)
