@@ -1,0 +1,100 @@
+"""Filing ascents under the modes they reached: which ends are one mode, and how wide each mode is."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rdmc.curvature import principal_axes
+from rdmc.mixture import GaussianMixture
+from rdmc.optimise import ascend
+from rdmc.typing import BatchedDensity
+
+__all__ = ["Atlas"]
+
+_SLOPE = 0.3  # norm of the gradient, in units of the mode's own widths, above which a point is not a mode
+_VALLEY = 0.3  # nats by which the density must fall between two optima for them to be two components
+
+
+class Atlas:
+    """The modes found so far, with the ascents that ended at each.
+
+    Args:
+        f: Log density in coordinates where modes have about unit width.
+    """
+
+    def __init__(self, f: BatchedDensity) -> None:
+        self.f = f
+        self.mean: list[Tensor] = []
+        self.axes: list[Tensor] = []
+        self.sd: list[Tensor] = []
+        self.peak: list[Tensor] = []
+        self.hits: list[int] = []
+
+    def add(self, x: Tensor) -> None:
+        """Climb from every point and file the ends under the modes they belong to."""
+        end = ascend(self.f, x)
+        arrived = end.converged if bool(end.converged.any()) else torch.isfinite(end.value)
+        order = end.value[arrived].argsort(descending=True)
+        left_x, left_value, left_grad = end.x[arrived][order], end.value[arrived][order], end.grad[arrived][order]
+        left = torch.ones_like(left_value, dtype=torch.bool)
+        for k in range(len(self.mean)):
+            left &= ~self._claim(k, left_x, left_value, left)
+        while bool(left.any()):
+            i = int(left.nonzero()[0, 0])
+            left[i] = False
+            owner = self._owner(left_x[i], left_value[i])
+            if owner is not None:
+                self.hits[owner] += 1
+            elif self._found(left_x[i], left_value[i], left_grad[i]):
+                left &= ~self._claim(len(self.mean) - 1, left_x, left_value, left)
+
+    def unseen(self) -> float:
+        """Good-Turing: the fraction of ascents whose mode was reached only once."""
+        return sum(h == 1 for h in self.hits) / max(1, sum(self.hits))
+
+    def surrogate(self, modes: int) -> tuple[GaussianMixture, Tensor, Tensor]:
+        """The mixture of the heaviest modes, their peaks and hits; with a floor under small weights, for Laplace's are rough."""
+        mean, axes, sd = torch.stack(self.mean), torch.stack(self.axes), torch.stack(self.sd)
+        peak, hits = torch.stack(self.peak), torch.tensor(self.hits)
+        log_weight = peak + sd.log().sum(-1)
+        keep = log_weight.argsort(descending=True)[:modes]
+        keep = keep[log_weight[keep] > log_weight.max() - 20.0]
+        weight = torch.softmax(log_weight[keep], 0)
+        weight = 0.8 * weight + 0.2 / len(keep)
+        mixture = GaussianMixture(weight.log(), mean[keep], axes[keep], sd[keep].square())
+        return mixture, peak[keep], hits[keep.cpu()]
+
+    def _distance(self, k: int, x: Tensor) -> Tensor:
+        """``(M,)`` Mahalanobis distance, per square root of the dimension."""
+        return ((x - self.mean[k]) @ self.axes[k] / self.sd[k]).square().mean(-1).sqrt()
+
+    def _claim(self, k: int, x: Tensor, value: Tensor, left: Tensor) -> Tensor:
+        """Which of the points left stand at mode k; they are counted as its hits."""
+        same = left & (self._distance(k, x) < 0.1) & (value > self.peak[k] - 0.1 - 0.1 * x.shape[-1] ** 0.5)
+        self.hits[k] += int(same.sum())
+        return same
+
+    def _owner(self, x: Tensor, value: Tensor) -> int | None:
+        """The mode x belongs to: the density along the way to it never falls more than ``_VALLEY`` below the lower end."""
+        if not self.mean:
+            return None
+        near = torch.stack([self._distance(k, x[None])[0] for k in range(len(self.mean))]).argsort()[:4]
+        u = torch.linspace(0.0, 1.0, 9, dtype=x.dtype, device=x.device)[1:-1, None]
+        way = torch.stack([u * self.mean[k] + (1.0 - u) * x for k in near.tolist()])
+        joined = (
+            self.f(way).amin(-1) >= torch.minimum(value, torch.stack([self.peak[k] for k in near.tolist()])) - _VALLEY
+        )
+        return int(near[joined][0]) if bool(joined.any()) else None
+
+    def _found(self, x: Tensor, value: Tensor, grad: Tensor) -> bool:
+        """File a new mode, unless the gradient says that x is still on a slope: an ascent may stall in a heavy tail."""
+        axes, sd = principal_axes(self.f, x, value)
+        if float((sd * (grad @ axes)).norm()) > _SLOPE:
+            return False
+        self.mean.append(x)
+        self.axes.append(axes)
+        self.sd.append(sd)
+        self.peak.append(value)
+        self.hits.append(1)
+        return True
