@@ -1,0 +1,273 @@
+"""The command line: ``rdmc targets`` and ``rdmc sample TARGET``.
+
+Only the standard library and Typer are imported here; torch and the rest come with the command that needs them, so that
+``rdmc --help`` answers at once.
+
+Exit codes: 0 fine; 1 the run failed, or ``--strict`` and the result has problems; 2 bad usage, with one line on stderr.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import inspect
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Sample unnormalised multimodal densities by Reverse Diffusion Monte Carlo.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+SUFFIXES = (".nc", ".npz")
+
+
+class UsageError(Exception):
+    """Something the user can put right by another command line, in one line."""
+
+
+@app.callback()
+def _root() -> None:
+    """Sample unnormalised multimodal densities by Reverse Diffusion Monte Carlo."""
+
+
+@contextlib.contextmanager
+def _importable(folder: str) -> Iterator[None]:
+    """The folder at the front of ``sys.path``; console scripts, unlike ``python -m``, leave the current one out."""
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(folder)
+
+
+def _module(source: str) -> Any:
+    """The module ``package.module`` or the file ``file.py``, imported."""
+    try:
+        if not source.endswith(".py"):
+            with _importable(str(Path.cwd())):
+                return importlib.import_module(source)
+        path = Path(source).resolve()
+        if not path.is_file():
+            raise UsageError(f"no file {source!r}")
+        name = f"_rdmc_target_{path.stem}"  # a user's file may be called torch.py
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:
+            raise UsageError(f"{source!r} cannot be imported as Python")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # dataclasses look their module up
+        with _importable(str(path.parent)):
+            spec.loader.exec_module(module)
+        return module
+    except UsageError:
+        raise
+    except ModuleNotFoundError as error:
+        if error.name is not None and (source == error.name or source.startswith(f"{error.name}.")):
+            raise UsageError(f"no module {error.name!r} (to name a file, write file.py:attribute)") from error
+        raise UsageError(f"importing {source!r} failed: {error}") from error
+    except Exception as error:
+        raise UsageError(f"importing {source!r} failed: {type(error).__name__}: {error}") from error
+
+
+def _is_target(value: object) -> bool:
+    return not inspect.isclass(value) and hasattr(value, "dim") and callable(getattr(value, "log_density", None))
+
+
+def _factory_arguments(value: Any, dim: int | None) -> dict[str, int] | None:
+    """Arguments with which to call ``value`` as a factory of targets, None if it does not look like one."""
+    try:
+        parameters = inspect.signature(value).parameters
+    except (TypeError, ValueError):  # no signature: built in or compiled
+        return None
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    required = {name for name, p in parameters.items() if p.default is p.empty and p.kind not in variable}
+    if dim is not None and "dim" in parameters and required <= {"dim"}:
+        return {"dim": dim}
+    return {} if dim is None and not required else None
+
+
+def load_target(text: str, dim: int | None) -> tuple[Any, int | None]:
+    """What ``TARGET`` on the command line stands for, and the ``dim`` to pass on.
+
+    Args:
+        text: ``package.module:attribute`` or ``file.py:attribute``. The attribute is a target (it has ``dim`` and
+            ``log_density``), a factory of one that needs no argument (or only ``dim``), or a bare batched log density.
+        dim: What ``--dim`` said.
+
+    Raises:
+        UsageError: If there is no such thing, or a bare density comes without ``dim``.
+    """
+    source, colon, attribute = text.rpartition(":")
+    if not (source and colon and attribute):
+        raise UsageError(f"TARGET must be package.module:attribute or file.py:attribute, got {text!r}")
+    value: Any = _module(source)
+    for part in attribute.split("."):
+        if not hasattr(value, part):
+            near = [name for name in dir(value) if not name.startswith("_") and callable(getattr(value, name, None))]
+            hint = f"; there are {', '.join(near[:12])}" if near else ""
+            raise UsageError(f"{source!r} has no attribute {attribute!r}{hint}")
+        value = getattr(value, part)
+    if _is_target(value):
+        return value, dim
+    if not callable(value):
+        raise UsageError(f"{text!r} must be a target or callable, got {type(value).__name__}")
+    arguments = _factory_arguments(value, dim)
+    if arguments is not None:
+        try:
+            made = value(**arguments)
+        except Exception as error:
+            raise UsageError(f"calling {text!r} failed: {type(error).__name__}: {error}") from error
+        if not _is_target(made):
+            raise UsageError(f"{text!r} must return a target, got {type(made).__name__}")
+        return made, None if arguments else dim
+    if dim is None:
+        raise UsageError(f"{text!r} is a bare callable: say --dim, the number of coordinates")
+    return value, dim
+
+
+def _fail(message: object, code: int) -> NoReturn:
+    typer.echo(f"rdmc: {' '.join(str(message).split())}", err=True)
+    raise typer.Exit(code)
+
+
+def _strict_json(value: Any) -> Any:
+    """NaN and infinities as null: what other programs can read."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _strict_json(entry) for key, entry in value.items()}
+    return [_strict_json(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+
+
+def _report(result: Any, problems: list[str]) -> dict[str, Any]:
+    names = (
+        "sampler config seed chains draws dim log_evidence log_evidence_mcse gradient_evaluations density_evaluations"
+    )
+    names += " evaluations_per_draw seconds partial versions"
+    found = {name: getattr(result, name) for name in names.split()}
+    found |= {"rhat": result.convergence.worst_rhat, "ess": result.convergence.worst_ess}
+    return {**found, "modes": list(result.modes), "problems": problems}
+
+
+def _check_output(out: Path | None) -> None:
+    """Refuse before the run what could not be written after it."""
+    if out is None:
+        return
+    if out.suffix not in SUFFIXES:
+        raise UsageError(f"--out must end in .nc (netCDF) or .npz, got {str(out)!r}")
+    if not out.resolve().parent.is_dir():
+        raise UsageError(f"--out must be in an existing folder, got {str(out)!r}")
+    if out.is_dir():
+        raise UsageError(f"--out must name a file, got the folder {str(out)!r}")
+    missing = (
+        [name for name in ("arviz", "h5netcdf", "h5py") if importlib.util.find_spec(name) is None]
+        if out.suffix == ".nc"
+        else []
+    )
+    if missing:
+        raise UsageError(f"--out {out} needs {' and '.join(missing)}: pip install {' '.join(missing)}, or write .npz")
+
+
+def _write(result: Any, out: Path) -> None:
+    try:
+        if out.suffix == ".npz":
+            result.save(out)
+        else:
+            from rdmc.export import write_netcdf
+
+            write_netcdf(result, out)
+    except (OSError, ValueError, ImportError) as error:
+        _fail(f"writing {out} failed: {error}", 1)
+    typer.echo(f"Written to {out}", err=True)
+
+
+@app.command()
+def sample(
+    target: Annotated[str, typer.Argument(help="package.module:attribute or file.py:attribute")],
+    draws: Annotated[int, typer.Option(min=1, help="Draws per chain.")] = 1000,
+    chains: Annotated[int, typer.Option(min=1, help="Independent populations.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all randomness.")] = 0,
+    sampler: Annotated[str, typer.Option(help="Name of the sampler.")] = "auto",
+    dim: Annotated[int | None, typer.Option(min=1, help="Dimension, for a bare callable.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write the result: run.nc or run.npz.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if the result has problems.")] = False,
+    progress: Annotated[bool, typer.Option("--progress/--no-progress", help="Show a progress bar.")] = True,
+) -> None:
+    """Sample TARGET and print a summary."""
+    try:
+        _check_output(out)
+        density, known_dim = load_target(target, dim)
+    except UsageError as problem:
+        _fail(problem, 2)
+    rdmc = importlib.import_module("rdmc")
+    try:
+        result = rdmc.sample(
+            density, dim=known_dim, draws=draws, chains=chains, sampler=sampler, seed=seed, progressbar=progress
+        )
+    except ValueError as error:  # wrong arguments, or a density that breaks its contract
+        _fail(error, 2)
+    except RuntimeError as error:  # non-finite or improper density
+        _fail(f"{type(error).__name__}: {error}", 1)
+    problems = result.check()
+    typer.echo(json.dumps(_strict_json(_report(result, problems)), indent=2) if as_json else result.summary())
+    if out is not None:
+        _write(result, out)
+    if strict and problems:
+        raise typer.Exit(1)
+
+
+def _listed() -> Iterable[Any]:
+    """Every target of ``targets.ALL``: a mapping or a sequence of targets or of factories without arguments."""
+    module = _module("targets")
+    every = getattr(module, "ALL", None)
+    if every is None:
+        raise UsageError("the package `targets` has no list `ALL`")
+    entries = every.values() if isinstance(every, Mapping) else every
+    return (entry if _is_target(entry) else entry() for entry in entries)
+
+
+@app.command()
+def targets(as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False) -> None:
+    """List the benchmark targets and what is known about each."""
+    from rdmc.table import Table
+
+    columns = ("name", "dim", "exact draws", "log Z", "modes", "source")
+    rows = []
+    try:
+        for target in _listed():
+            weights = getattr(target, "mode_weights", None)
+            rows.append(
+                {
+                    "name": target.name,
+                    "dim": target.dim,
+                    "exact draws": "yes" if getattr(target, "can_sample", False) else "no",
+                    "log Z": None if getattr(target, "log_z", None) is None else float(target.log_z),
+                    "modes": None if weights is None else len(weights),
+                    "source": getattr(target, "source", ""),
+                }
+            )
+    except UsageError as problem:
+        _fail(problem, 2)
+    if as_json:
+        typer.echo(json.dumps(_strict_json(rows), indent=2))
+        return
+    typer.echo(str(Table.from_rows(rows, columns).select(*columns[:-1])))
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
