@@ -1,0 +1,126 @@
+"""The contract of a sampler: a plan shared by all populations, then a run in resumable stages for each batch of shards.
+
+Nothing here loops. The one loop is :func:`rdmc.sample`'s: it deals units to batches, advances each batch stage by stage, shows
+progress, and can stop between any two stages with what is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rdmc.density import Density
+from rdmc.pilot import Survey
+from rdmc.rng import SHARD_SIZE, Streams
+
+__all__ = ["Block", "Plan", "Progress", "Sampler", "Unit", "batches_of_shards", "pilot_streams"]
+
+_PILOT_KEY = 0xFFFFFFFF  # a stream that no (chain, shard) can have
+
+
+class Unit(NamedTuple):
+    """A shard: some particles of one population, with random streams of their own.
+
+    Attributes:
+        chain: The population.
+        shard: Index of the shard within the population.
+        particles: Particles in it.
+    """
+
+    chain: int
+    shard: int
+    particles: int
+
+
+class Progress(NamedTuple):
+    """How far a batch is: stages done and expected, and a word on the present one."""
+
+    done: int
+    total: int
+    label: str
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What a sampler learnt before any population runs; populations share it and nothing else.
+
+    Attributes:
+        survey: What the pilot found, or None without a pilot.
+        detail: Whatever else the sampler wants to hand to its own stages.
+    """
+
+    survey: Survey | None = None
+    detail: Any = None
+
+    @property
+    def found(self) -> Survey:
+        """The survey, for samplers that always run a pilot.
+
+        Raises:
+            ValueError: If there was none.
+        """
+        if self.survey is None:
+            raise ValueError("this sampler needs a pilot, got a plan without `survey`")
+        return self.survey
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """What a batch gives.
+
+    Attributes:
+        samples: ``(B, n, d)`` n draws from each particle, in the user's coordinates.
+        inner: Per-stage diagnostics, each ``(stages,)``, or ``(units, stages)`` where every unit has its own.
+        log_evidence: ``(units,)`` estimate of the log of the normalising constant by each unit, NaN where there is none.
+    """
+
+    samples: Tensor
+    inner: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    log_evidence: Tensor | None = None
+
+
+S = TypeVar("S")
+
+
+class Sampler(Protocol[S]):
+    """A way to draw from a density. Frozen and pure: all that changes is the state, the streams and the density's counter."""
+
+    def batches(self, draws: int, chains: int) -> tuple[tuple[Unit, ...], ...]:
+        """The units of the run, grouped into batches; it depends on nothing but the numbers, so results don't either."""
+        ...
+
+    def prepare(self, density: Density, seed: int) -> Plan:
+        """Learn what all populations may share."""
+        ...
+
+    def start(self, density: Density, plan: Plan, rng: Streams, draws: int) -> S:
+        """The state of a batch before its first stage; ``draws`` are wanted of each population."""
+        ...
+
+    def advance(self, density: Density, plan: Plan, state: S, rng: Streams) -> S:
+        """One stage."""
+        ...
+
+    def progress(self, plan: Plan, state: S) -> Progress:
+        """Stages done and expected; the batch is complete when they are equal."""
+        ...
+
+    def collect(self, density: Density, plan: Plan, state: S) -> Block:
+        """The draws so far; of an unfinished batch, the best there are."""
+        ...
+
+
+def batches_of_shards(draws: int, chains: int) -> tuple[tuple[Unit, ...], ...]:
+    """One particle a draw, one shard a batch: the split of samplers whose particles are the draws."""
+    sizes = [min(SHARD_SIZE, draws - begin) for begin in range(0, draws, SHARD_SIZE)]
+    return tuple((Unit(chain, shard, size),) for chain in range(chains) for shard, size in enumerate(sizes))
+
+
+def pilot_streams(density: Density, seed: int, starts: int) -> Streams:
+    """The streams of the pilot, apart from every population's."""
+    return Streams.seeded(seed, [starts], [(_PILOT_KEY,)], dtype=density.dtype, device=density.device)

@@ -1,0 +1,99 @@
+"""The structure holds: one-way layers, small files, and an import that is quick."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LAYERS = (
+    ("errors", "typing", "rng", "table", "progress"),
+    ("density", "coordinates", "rate", "process", "grid", "mixture"),
+    ("posterior", "kernels", "optimise", "curvature"),
+    ("inner", "steps", "atlas"),
+    ("pilot", "score"),
+    ("schedule", "start", "sampler", "level"),
+    ("reverse", "baselines"),
+    ("diagnostics", "registry"),
+    ("export",),
+    ("result",),
+    ("sampling",),
+    ("plot",),
+    ("cli",),
+)
+HOME = {name: level for level, names in enumerate(LAYERS) for name in names}
+MODULES = sorted((ROOT / "rdmc").rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names that a file imports, also inside functions but not for type checking alone."""
+    tree = ast.parse(path.read_text())
+    skipped = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}: relative import"
+    return found
+
+
+def home(dotted: str) -> str | None:
+    parts = dotted.split(".")
+    return parts[1] if parts[0] == "rdmc" and len(parts) > 1 and parts[1] in HOME else None
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_down(path: Path) -> None:
+    own = path.relative_to(ROOT / "rdmc").parts[0].removesuffix(".py")
+    if own == "__init__":
+        return
+    assert own in HOME, f"{own} has no layer"
+    for dotted in imports(path):
+        assert not dotted.startswith(("targets", "benchmarks", "tests")), f"{path.name} imports {dotted}"
+        other = home(dotted)
+        if other is not None and other != own:
+            assert HOME[other] < HOME[own] or (HOME[other] == HOME[own] and not _cycle(own, other)), (
+                f"{own} (layer {HOME[own]}) imports {other} (layer {HOME[other]})"
+            )
+
+
+def _cycle(own: str, other: str) -> bool:
+    """Whether `other`, in the same layer, imports `own` back."""
+    base = ROOT / "rdmc" / other
+    files = sorted(base.rglob("*.py")) if base.is_dir() else [base.with_suffix(".py")]
+    return any(home(dotted) == own for file in files for dotted in imports(file))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "targets").rglob("*.py")), ids=lambda path: path.name)
+def test_targets_stand_alone(path: Path) -> None:
+    assert all(not name.startswith("rdmc") or name.startswith("rdmc.typing") for name in imports(path))
+
+
+@pytest.mark.parametrize("folder", ["rdmc", "targets", "benchmarks", "tests"])
+def test_files_are_small(folder: str) -> None:
+    long = {str(path): n for path in (ROOT / folder).rglob("*.py") if (n := len(path.read_text().splitlines())) > 300}
+    assert not long
+
+
+def test_import_is_light() -> None:
+    code = (
+        "import sys, rdmc; rdmc.__version__; early = 'torch' in sys.modules; rdmc.sample; "
+        "heavy = [m for m in ('arviz', 'blackjax', 'emcee', 'jax', 'matplotlib', 'pandas', 'scipy', 'sklearn') "
+        "if m in sys.modules]; print(early, heavy)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert out.stdout.strip() == "False []"
