@@ -66,7 +66,7 @@ def logistic_regression(coefficient_sd: float = 1.0, intercept_sd: float = 2.5) 
     """
     if coefficient_sd <= 0.0 or intercept_sd <= 0.0:
         raise ValueError(f"prior standard deviations must be positive, got {coefficient_sd}, {intercept_sd}")
-    from sklearn.datasets import load_breast_cancer  # type: ignore[import-untyped]
+    from sklearn.datasets import load_breast_cancer
 
     features, labels = load_breast_cancer(return_X_y=True)
     standard = torch.from_numpy((features - features.mean(0)) / features.std(0))
