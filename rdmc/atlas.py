@@ -12,6 +12,7 @@ from rdmc.typing import BatchedDensity
 
 __all__ = ["Atlas"]
 
+_GAIN = 0.05  # nats gained by a step of one width up the slope, above which the slope goes on
 _SLOPE = 0.3  # norm of the gradient, in units of the mode's own widths, above which a point is not a mode
 _VALLEY = 0.3  # nats by which the density must fall between two optima for them to be two components
 
@@ -88,10 +89,17 @@ class Atlas:
         return int(near[joined][0]) if bool(joined.any()) else None
 
     def _found(self, x: Tensor, value: Tensor, grad: Tensor) -> bool:
-        """File a new mode, unless the gradient says that x is still on a slope: an ascent may stall in a heavy tail."""
+        """File a new mode, unless x is on a slope that goes on: an ascent may stall in a heavy tail.
+
+        A slope that ends at the edge of the support is a mode. The first point is filed whatever it is.
+        """
         axes, sd = principal_axes(self.f, x, value)
-        if float((sd * (grad @ axes)).norm()) > _SLOPE:
-            return False
+        uphill = sd * (grad @ axes)
+        steep = float(uphill.norm())
+        if steep > _SLOPE and self.mean:
+            ahead = x + axes @ (sd * uphill / steep)
+            if float(self.f(ahead[None])[0] - value) > _GAIN:
+                return False
         self.mean.append(x)
         self.axes.append(axes)
         self.sd.append(sd)

@@ -10,6 +10,9 @@ from rdmc.typing import BatchedDensity
 __all__ = ["principal_axes"]
 
 _REACH = 1.5  # standard deviations from the mode at which a width is checked
+_DAMPING = 0.7  # a flat peak, falling as a fourth power, would make undamped corrections swing for ever
+_SETTLED = 0.15  # log of the factor below which a correction is the last
+_STRIDE = 2.3  # a width is corrected by at most a factor 10 at a time
 _FALL = 0.5 * _REACH**2  # what a Gaussian's log density falls by there
 
 
@@ -20,7 +23,7 @@ def principal_axes(f: BatchedDensity, x: Tensor, value: Tensor) -> tuple[Tensor,
     falls along its axis as a Gaussian's does, on average of both sides: the Hessian alone is wrong by orders of magnitude where a
     peak is flat, sharp or curved (a ridge, a Laplace peak).
 
-    Cost: 4d gradient and 2d to 16d density evaluations.
+    Cost: 4d gradient and 2d to 24d density evaluations.
 
     Args:
         f: Log density.
@@ -39,32 +42,48 @@ def principal_axes(f: BatchedDensity, x: Tensor, value: Tensor) -> tuple[Tensor,
 
 
 def _precision(f: BatchedDensity, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Minus the Hessian, ``(d, d)``, and each coordinate's width ``(d,)`` given the others."""
+    """Minus the Hessian, ``(d, d)``, and each coordinate's width ``(d,)`` given the others.
+
+    A coordinate at the edge of the support has no second derivative; it stands alone, at the scale of its slope.
+    """
     step = 1e-4 * (x.abs() + 1e-2)
     for _ in range(2):  # once to learn each coordinate's width, once more at a thousandth of it
         offset = torch.diag(step)
-        _, grad = f.value_and_grad(torch.cat([x + offset, x - offset]))
+        value, grad = f.value_and_grad(torch.cat([x + offset, x - offset]))
         up, down = grad.chunk(2)
         precision = (down - up) / (2.0 * step[:, None])
         precision = 0.5 * (precision + precision.T)
-        # a step across the edge of the support says nothing about the curvature; the calibration finds the width
-        precision = torch.where(torch.isfinite(precision), precision, torch.zeros_like(precision))
+        edge = ~torch.isfinite(torch.stack(value.chunk(2))).all(0) | ~torch.isfinite(precision).all(0)
+        slope = torch.diagonal(torch.where(up.abs() > down.abs(), up, down)).nan_to_num().abs()
+        alone = torch.diag(slope.square().clamp(min=1e-20))
+        precision = torch.where(edge[:, None] | edge[None, :], torch.where(alone > 0, alone, 0.0), precision)
         width = torch.diagonal(precision).abs().clamp(min=1e-20).rsqrt()
         step = 1e-3 * torch.minimum(width, 1e3 * (x.abs() + 1.0))
     return precision, width
 
 
 def _calibrated(f: BatchedDensity, x: Tensor, value: Tensor, axes: Tensor, sd: Tensor) -> Tensor:
-    """Widths at which the density falls as a Gaussian's does."""
+    """Widths at which the density falls as a Gaussian's does.
+
+    Beyond an edge of the support the density says nothing of the width; where both sides are beyond, the width was too large.
+    """
     pending = torch.ones_like(sd, dtype=torch.bool)
-    for _ in range(8):
-        arm = _REACH * (sd * axes).T[pending]
+    ceiling = torch.full_like(sd, torch.inf)
+    for _ in range(12):
+        at = pending.nonzero()[:, 0]
+        arm = _REACH * (sd * axes).T[at]
         fall = value - f(torch.cat([x + arm, x - arm])).view(2, -1)
         fall = torch.where(torch.isnan(fall), torch.full_like(fall, torch.inf), fall)
-        ratio = (_FALL / fall.clamp(min=1e-3 * _FALL)).sqrt().mean(0).clamp(0.1, 10.0)
-        index = pending.nonzero()[:, 0]
-        sd = sd.index_put((index,), sd[index] * ratio)
-        pending = pending.index_put((index,), (ratio < 0.8) | (ratio > 1.25))
+        inside = torch.isfinite(fall)
+        sides = inside.sum(0)
+        gain = 0.5 * _DAMPING * (_FALL / fall.clamp(min=1e-3 * _FALL)).log()
+        gain = torch.where(inside, gain, torch.zeros_like(gain)).sum(0) / sides.clamp(min=1)
+        gain = torch.where(sides == 0, torch.full_like(gain, -_STRIDE), gain).clamp(-_STRIDE, _STRIDE)
+        old = sd[at]
+        ceiling = ceiling.index_put((at,), torch.where(sides == 0, 0.5 * old, ceiling[at]))
+        new = torch.minimum(old * gain.exp(), ceiling[at])
+        sd = sd.index_put((at,), new)
+        pending = pending.index_put((at,), (new / old).log().abs() > _SETTLED)
         if not bool(pending.any()):
             break
     return sd

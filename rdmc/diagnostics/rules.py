@@ -33,6 +33,11 @@ class ResultLike(Protocol):
         ...
 
     @property
+    def log_density(self) -> Tensor:
+        """``(chains, draws)``."""
+        ...
+
+    @property
     def modes(self) -> Table:
         """The mode table, possibly empty."""
         ...
@@ -91,6 +96,17 @@ def finite_samples(result: ResultLike) -> list[str]:
     return [
         f"{bad} of {total} draws hold NaN or infinite values. Check that `log_density` is finite or -inf "
         "everywhere, never NaN."
+    ]
+
+
+def inside_support(result: ResultLike) -> list[str]:
+    """Draws at which the density is 0."""
+    outside = int((result.log_density == -math.inf).sum())
+    if not outside:
+        return []
+    return [
+        f"{outside} of {result.log_density.numel()} draws lie outside the support: their chains began there and never "
+        "found the way in. Transform constrained parameters to the whole space, or raise the budget."
     ]
 
 
@@ -223,6 +239,7 @@ def weights_agree(result: ResultLike) -> list[str]:
 RULES: tuple[Rule, ...] = (
     interrupted,
     finite_samples,
+    inside_support,
     nonfinite_evaluations,
     populations_agree,
     enough_draws,

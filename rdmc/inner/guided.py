@@ -11,9 +11,10 @@ from torch import Tensor
 from rdmc.inner.base import Draws, Warm, require_count
 from rdmc.inner.chains import Record, begin
 from rdmc.inner.mixing import endpoint_rhat
-from rdmc.kernels.base import State
+from rdmc.kernels.base import State, evaluate
 from rdmc.kernels.guided import IndependenceJump, MixtureMALA
 from rdmc.kernels.metric import Isotropic
+from rdmc.mixture import GaussianMixture
 from rdmc.posterior import InnerPosterior
 from rdmc.rng import Streams
 
@@ -32,7 +33,7 @@ class GuidedChains:
     shard have a second chain with a beginning of its own; R-hat compares the two (:func:`rdmc.inner.mixing.endpoint_rhat`).
 
     Law: q in the limit of many rounds, whatever the surrogate.
-    Cost: ``rounds x (1 + steps)`` gradient evaluations a particle and as many a witness, plus 1 each for a cold start.
+    Cost: ``rounds x (1 + steps)`` gradient evaluations a particle and as many a witness, plus 2 each for a cold start.
 
     Args:
         rounds: Rounds of one jump and ``steps`` local moves, at least 1; all are kept.
@@ -61,7 +62,7 @@ class GuidedChains:
         mixture = followed.proposal()
         jump, local = IndependenceJump(mixture), MixtureMALA(mixture)
         if start is None:
-            state = jump.init(followed, mixture.draw(rows.rng, (1,))[0])
+            state = _cold(followed, mixture, rows.rng)
         else:
             state = begin(local, followed, rows.rng, rows.join(start.for_chains(1)), 1)
         tuning = start.tuning if start is not None and start.tuning is not None else local.tuning(state, rows.rng)
@@ -77,6 +78,15 @@ class GuidedChains:
                 record.keep(state)
                 record.watch(info)
         return rows.split(record.draws(followed, state, tuning, 1, continued=start is not None), record.begin)
+
+
+def _cold(q: InnerPosterior, mixture: GaussianMixture, rng: Streams) -> State:
+    """Draws of the mixture; where one falls outside the support, its component's mean, which is inside or nearly so."""
+    x, label = mixture.draw(rng, (1,))
+    drawn = evaluate(q, x)
+    mean = mixture.mean.gather(1, label[0, :, None, None].expand(-1, 1, q.dim))[None, :, 0]
+    outside = drawn.value == -torch.inf
+    return evaluate(q, torch.where(outside[..., None], mean, x))
 
 
 class _Rows(NamedTuple):

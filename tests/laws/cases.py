@@ -148,7 +148,7 @@ INNER = [
     InnerCase("chains-hmc", Chains(HMC(0.3, 4), chains=1, burn_in=30, steps=10), 161),
     # ULA: O(h) bias; h = .02 itself is allowed, the bias was not measured apart
     InnerCase("chains-ula", Chains(ULA(0.02), chains=2, burn_in=100, steps=10), 222, allowance=0.02),
-    InnerCase("guided", GuidedChains(rounds=8, steps=2, witnesses=0), 25),
+    InnerCase("guided", GuidedChains(rounds=8, steps=2, witnesses=0), 26),
     InnerCase("started", Started(Importance(300), Chains(MALA(0.2), chains=3, burn_in=2, steps=6), chains=3), 27, 300),
     InnerCase("started-annealed", Started(Annealed(50, 5, MALA(0.2)), Chains(MALA(0.2), 2, 0, 4), chains=2), 300 + 10),
     InnerCase("staged", Staged(((-math.inf, Importance(5)), (0.0, Importance(350)), (3.0, Chains()))), 0, 350),

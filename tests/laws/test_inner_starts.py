@@ -170,9 +170,9 @@ def test_guided_chains_start_warm_and_watch_themselves() -> None:
     rng = Streams.seeded(0, sizes, keys)
     first = sampler.draw(q, rng, None)
     rows = q.particles + 8
-    assert counter.gradients == rows * (1 + 2 * 4) and counter.densities == 0
+    assert counter.gradients == rows * (2 + 2 * 4) and counter.densities == 0
     again = sampler.draw(dataclasses.replace(q, sigma=0.4), rng, first.warm)
-    assert counter.gradients == rows * (1 + 2 * 4 + 2 * 4)
+    assert counter.gradients == rows * (2 + 2 * 4 + 2 * 4)
     assert again.continued and not first.continued and again.x_0.shape == (8, q.particles, 2)
     for shard, part in enumerate((slice(0, sizes[0]), slice(sizes[0], None))):
         own = dataclasses.replace(q, x_t=q.x_t[part])
