@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -49,6 +51,17 @@ class Atlas:
                 self.hits[owner] += 1
             elif self._found(left_x[i], left_value[i], left_grad[i]):
                 left &= ~self._claim(len(self.mean) - 1, left_x, left_value, left)
+
+    def excess(self, x: Tensor) -> Tensor:
+        """``(M,)`` log density above what the known modes' Gaussians explain; where it is large, something is missing.
+
+        Cost: one density evaluation a point.
+        """
+        mean, axes, sd = torch.stack(self.mean), torch.stack(self.axes), torch.stack(self.sd)
+        mass = torch.stack(self.peak) + sd.log().sum(-1) + 0.5 * self.f.dim * math.log(2.0 * math.pi)
+        explained = GaussianMixture(mass, mean, axes, sd.square()).log_prob(x) + torch.logsumexp(mass, 0)
+        beyond = self.f(x) - explained
+        return torch.where(torch.isnan(beyond), torch.full_like(beyond, -torch.inf), beyond)
 
     def unseen(self) -> float:
         """Good-Turing: the fraction of ascents whose mode was reached only once."""

@@ -26,8 +26,6 @@ from rdmc.typing import BatchedDensity
 __all__ = ["Known", "Pilot", "Survey", "Surveyor"]
 
 _LEADERS = 8  # of the first ascents, how many are followed while the coordinates are found
-_DOUBT = 12  # modes imagined beyond those known, when deciding how many ascents are enough
-_HITS_PER_MODE = 20  # a mode whose basin is a fifth of the average is then missed with probability exp(-4)
 _RUNAWAY = 1e12  # an ascent that got this far from its starting point is going to infinity
 
 
@@ -120,17 +118,21 @@ class Pilot:
     """Multi-start ascent and curvature.
 
     The first starting points are scattered about the origin over log-uniform radii, because nothing is known. The curvature at the
-    best point they reach gives coordinates of unit scale; each further round scatters its points about what was found, in those
-    coordinates, so the pilot works in any units. Rounds go on until the Good-Turing estimate of the modes not yet seen is small.
+    best point they reach gives coordinates of unit scale; each further round scatters many points about what was found, in those
+    coordinates, so the pilot works in any units, and climbs from those where the density most exceeds the modes known so far.
+    Rounds go on until several in a row find nothing new.
 
     Law: none; everything found is a proposal that later stages correct.
-    Cost: about 15 to 40 gradient evaluations a start, and per mode 2d gradient and 2d to 8d density evaluations.
+    Cost: per round ``starts x candidates`` density and about 5 to 15 gradient evaluations a start; per mode 4d gradient and 2d to
+    24d density evaluations.
 
     Args:
         starts: Ascents a round.
         rounds: At most this many rounds.
         radii: Smallest and largest distance of the first starts from the origin.
-        unseen: Stop when the estimated probability of a new mode is at most this.
+        candidates: Points a start is chosen from.
+        patience: Rounds without a new mode before stopping.
+        unseen: Stop only if the Good-Turing estimate of the probability of a new mode is at most this.
         modes: Keep at most this many.
 
     Raises:
@@ -140,11 +142,13 @@ class Pilot:
     starts: int = 64
     rounds: int = 32
     radii: tuple[float, float] = (0.1, 100.0)
+    candidates: int = 32
+    patience: int = 3
     unseen: float = 0.02
     modes: int = 64
 
     def __post_init__(self) -> None:
-        for name in ("starts", "rounds", "modes"):
+        for name in ("starts", "rounds", "candidates", "patience", "modes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be a positive integer, got {getattr(self, name)!r}")
         low, high = self.radii
@@ -157,6 +161,12 @@ class Pilot:
         direction = rng.normal((rng.particles, dim))
         radius = torch.exp(low + (high - low) * rng.uniform((rng.particles,)))
         return direction / direction.norm(dim=-1, keepdim=True) * radius[:, None]
+
+    def _next_points(self, atlas: Atlas, rng: Streams) -> Tensor:
+        """``(starts, d)`` starting points: half where the density most exceeds what the known modes explain, half anywhere."""
+        points = _scattered(atlas.surrogate(self.modes)[0], self.candidates, rng)
+        chosen = atlas.excess(points).topk(self.starts // 2).indices
+        return torch.cat([points[chosen], points[: self.starts - len(chosen)]])
 
     def run(self, f: BatchedDensity, rng: Streams) -> Survey:
         """Find modes, coordinates and the surrogate.
@@ -173,11 +183,12 @@ class Pilot:
         affine = _coordinates(f, reached)
         atlas = Atlas(InCoordinates(f, affine))
         atlas.add(affine.to_white(reached.x))
+        quiet = 0
         for _ in range(1, self.rounds):
             known = len(atlas.mean)
-            atlas.add(_scattered(atlas.surrogate(self.modes)[0], rng))
-            settled = len(atlas.mean) == known and sum(atlas.hits) >= _HITS_PER_MODE * (known + _DOUBT)
-            if settled and atlas.unseen() <= self.unseen:
+            atlas.add(self._next_points(atlas, rng))
+            quiet = quiet + 1 if len(atlas.mean) == known else 0
+            if quiet >= self.patience and atlas.unseen() <= self.unseen:
                 break
         mixture, peak, hits = atlas.surrogate(self.modes)
         centre, _ = mixture.moments()
@@ -228,18 +239,18 @@ def _coordinates(f: BatchedDensity, reached: Ascent) -> Affine:
     return affine
 
 
-def _scattered(surrogate: GaussianMixture, rng: Streams) -> Tensor:
-    """New starting points, a third each: in the shape of what was found, in all directions, and about one mode at any scale."""
+def _scattered(surrogate: GaussianMixture, multiple: int, rng: Streams) -> Tensor:
+    """``(multiple B, d)`` points, a third each: in the shape of what was found, in all directions, about one mode at any scale."""
     m, d = rng.particles, surrogate.dim
     mean, covariance = surrogate.moments()
     values, vectors = torch.linalg.eigh(covariance)
-    size = 0.5 * torch.exp(math.log(6.0) * rng.uniform((m,)))[:, None]
-    z = rng.normal((m, d))
-    shaped = mean + size * ((z * values.sqrt()) @ vectors.T)
+    size = 0.5 * torch.exp(math.log(6.0) * rng.uniform((multiple, m)))[..., None]
+    z = rng.normal((multiple, m, d))
+    shaped = mean + size * ((z * values.clamp(min=0.0).sqrt()) @ vectors.T)
     round_ = mean + 0.5 * size * values[-1].sqrt() * z
     flat = GaussianMixture(torch.zeros_like(surrogate.log_weight), surrogate.mean, surrogate.basis, surrogate.variance)
-    point, label = flat.draw(rng)
-    widening = torch.exp(math.log(1000.0) * rng.uniform((m,)))[:, None]
+    point, label = flat.draw(rng, (multiple,))
+    widening = torch.exp(math.log(1000.0) * rng.uniform((multiple, m)))[..., None]
     about_one = flat.mean[label] + widening * (point - flat.mean[label])
-    kind = rng.uniform((m,))[:, None]
-    return torch.where(kind < 1 / 3, shaped, torch.where(kind < 2 / 3, round_, about_one))
+    kind = rng.uniform((multiple, m))[..., None]
+    return torch.where(kind < 1 / 3, shaped, torch.where(kind < 2 / 3, round_, about_one)).flatten(0, 1)
