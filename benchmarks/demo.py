@@ -60,7 +60,7 @@ def main() -> None:
     budget = ours.evaluations_per_draw - counted.counter.gradients / (a.draws * a.chains)
     results = {
         "RDMC": ours,
-        "ULA": run(LongChains(ULA(step_size=0.1), budget=budget)),
+        "ULA": run(LongChains(ULA(step_size=0.02), budget=budget)),
         "HMC": run(LongChains(HMC(), budget=budget)),
     }
 

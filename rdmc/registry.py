@@ -16,7 +16,7 @@ SAMPLERS: dict[str, Callable[[], Sampler[Any]]] = {
     "auto": RDMC,
     "rdmc": RDMC,
     "rdmc-published": RDMC.published,
-    "ula": lambda: LongChains(ULA(step_size=0.1)),
+    "ula": lambda: LongChains(ULA(step_size=0.02)),
     "mala": lambda: LongChains(MALA()),
     "hmc": lambda: LongChains(HMC()),
     "annealed-langevin": AnnealedLangevin,
