@@ -9,6 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rdmc.comparing import compare as compare
+    from rdmc.comparison import Comparison as Comparison
     from rdmc.coordinates import Affine as Affine
     from rdmc.density import Density as Density
     from rdmc.mixture import GaussianMixture as GaussianMixture
@@ -26,6 +28,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Affine": "rdmc.coordinates",
+    "Comparison": "rdmc.comparison",
     "Density": "rdmc.density",
     "GaussianMixture": "rdmc.mixture",
     "Known": "rdmc.pilot",
@@ -35,6 +38,7 @@ _HOMES = {
     "SAMPLERS": "rdmc.registry",
     "Streams": "rdmc.rng",
     "Table": "rdmc.table",
+    "compare": "rdmc.comparing",
     "load": "rdmc.result",
     "sample": "rdmc.sampling",
 }

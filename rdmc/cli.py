@@ -1,4 +1,4 @@
-"""The command line: ``rdmc targets`` and ``rdmc sample TARGET``.
+"""The command line: ``rdmc sample TARGET``, ``rdmc compare TARGET`` and ``rdmc targets``.
 
 Only the standard library and Typer are imported here; torch and the rest come with the command that needs them, so that
 ``rdmc --help`` answers at once.
@@ -15,9 +15,9 @@ import inspect
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeAlias
 
 import typer
 
@@ -31,7 +31,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-SUFFIXES = (".nc", ".npz")
+Needs: TypeAlias = Mapping[str, tuple[str, ...]]  # what a file of that suffix needs to be written
+RESULT: Needs = {".nc": ("arviz", "h5netcdf", "h5py"), ".npz": ()}
+COMPARISON: Needs = {".md": (), ".zip": (), ".png": ("matplotlib",), ".pdf": ("matplotlib",), ".svg": ("matplotlib",)}
 
 
 class UsageError(Exception):
@@ -162,33 +164,36 @@ def _report(result: Any, problems: list[str]) -> dict[str, Any]:
     return {**found, "modes": list(result.modes), "problems": problems}
 
 
-def _check_output(out: Path | None) -> None:
-    """Refuse before the run what could not be written after it."""
-    if out is None:
-        return
-    if out.suffix not in SUFFIXES:
-        raise UsageError(f"--out must end in .nc (netCDF) or .npz, got {str(out)!r}")
-    if not out.resolve().parent.is_dir():
-        raise UsageError(f"--out must be in an existing folder, got {str(out)!r}")
-    if out.is_dir():
-        raise UsageError(f"--out must name a file, got the folder {str(out)!r}")
-    missing = (
-        [name for name in ("arviz", "h5netcdf", "h5py") if importlib.util.find_spec(name) is None]
-        if out.suffix == ".nc"
-        else []
-    )
-    if missing:
-        raise UsageError(f"--out {out} needs {' and '.join(missing)}: pip install {' '.join(missing)}, or write .npz")
-
-
-def _write(result: Any, out: Path) -> None:
+def _prepared(target: str, dim: int | None, outs: list[Path], suffixes: Needs) -> tuple[Any, int | None]:
+    """The target; before the run, refuse what could not be written after it."""
     try:
-        if out.suffix == ".npz":
-            result.save(out)
-        else:
-            from rdmc.export import write_netcdf
+        for out in outs:
+            if out.suffix not in suffixes:
+                raise UsageError(f"--out must end in {', '.join(suffixes)}, got {str(out)!r}")
+            if not out.resolve().parent.is_dir():
+                raise UsageError(f"--out must be in an existing folder, got {str(out)!r}")
+            if out.is_dir():
+                raise UsageError(f"--out must name a file, got the folder {str(out)!r}")
+            missing = [name for name in suffixes[out.suffix] if importlib.util.find_spec(name) is None]
+            if missing:
+                raise UsageError(f"--out {out} needs {' and '.join(missing)}: pip install {' '.join(missing)}")
+        return load_target(target, dim)
+    except UsageError as problem:
+        _fail(problem, 2)
 
-            write_netcdf(result, out)
+
+def _run(command: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    try:
+        return command(*arguments, **options)
+    except ValueError as error:  # wrong arguments, or a density that breaks its contract
+        _fail(error, 2)
+    except RuntimeError as error:  # non-finite or improper density
+        _fail(f"{type(error).__name__}: {error}", 1)
+
+
+def _write(write: Callable[[Path], object], out: Path) -> None:
+    try:
+        write(out)
     except (OSError, ValueError, ImportError) as error:
         _fail(f"writing {out} failed: {error}", 1)
     typer.echo(f"Written to {out}", err=True)
@@ -208,25 +213,43 @@ def sample(
     progress: Annotated[bool, typer.Option("--progress/--no-progress", help="Show a progress bar.")] = True,
 ) -> None:
     """Sample TARGET and print a summary."""
-    try:
-        _check_output(out)
-        density, known_dim = load_target(target, dim)
-    except UsageError as problem:
-        _fail(problem, 2)
-    rdmc = importlib.import_module("rdmc")
-    try:
-        result = rdmc.sample(
-            density, dim=known_dim, draws=draws, chains=chains, sampler=sampler, seed=seed, progressbar=progress
-        )
-    except ValueError as error:  # wrong arguments, or a density that breaks its contract
-        _fail(error, 2)
-    except RuntimeError as error:  # non-finite or improper density
-        _fail(f"{type(error).__name__}: {error}", 1)
+    density, known_dim = _prepared(target, dim, [out] if out else [], RESULT)
+    options = {"draws": draws, "chains": chains, "sampler": sampler, "seed": seed, "progressbar": progress}
+    result = _run(importlib.import_module("rdmc").sample, density, dim=known_dim, **options)
     problems = result.check()
     typer.echo(json.dumps(_strict_json(_report(result, problems)), indent=2) if as_json else result.summary())
     if out is not None:
-        _write(result, out)
+        netcdf = importlib.import_module("rdmc.export").write_netcdf
+        _write(result.save if out.suffix == ".npz" else lambda path: netcdf(result, path), out)
     if strict and problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def compare(
+    target: Annotated[str, typer.Argument(help="package.module:attribute or file.py:attribute")],
+    samplers: Annotated[str, typer.Option(help="Names, separated by commas; by default all.")] = "",
+    budget: Annotated[float, typer.Option(help="Gradient evaluations per draw.")] = 1000,
+    draws: Annotated[int, typer.Option(min=1, help="Draws per chain.")] = 200,
+    chains: Annotated[int, typer.Option(min=1, help="Independent populations.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="First seed.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each sampler.")] = 1,
+    dim: Annotated[int | None, typer.Option(min=1, help="Dimension, for a bare callable.")] = None,
+    out: Annotated[list[Path] | None, typer.Option(help="Repeatable: x.md, .png, .pdf, .svg, .zip.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+    progress: Annotated[bool, typer.Option("--progress/--no-progress", help="Show progress bars.")] = True,
+) -> None:
+    """Run several samplers on TARGET at one budget and print a table."""
+    density, known_dim = _prepared(target, dim, out or [], COMPARISON)
+    chosen = [name.strip() for name in samplers.split(",")] if samplers else None
+    run = importlib.import_module("rdmc").compare
+    options = {"seeds": seeds, "dim": known_dim, "progressbar": progress}
+    found = _run(run, density, chosen, budget, draws, chains, seed, **options)
+    report = {"settings": found.settings, "table": found.table, "ranking": found.ranking, "notes": found.notes}
+    typer.echo(json.dumps(_strict_json(report), indent=2) if as_json else found.to_markdown())
+    for path in out or []:
+        _write({".md": found.save_markdown, ".zip": found.save}.get(path.suffix, found.plot), path)
+    if not found.ranking:
         raise typer.Exit(1)
 
 
@@ -237,7 +260,11 @@ def _listed() -> Iterable[Any]:
     if every is None:
         raise UsageError("the package `targets` has no list `ALL`")
     entries = every.values() if isinstance(every, Mapping) else every
-    return (entry if _is_target(entry) else entry() for entry in entries)
+    for entry in entries:
+        try:
+            yield entry if _is_target(entry) else entry()
+        except ImportError as missing:  # data that an optional package ships
+            typer.echo(f"{getattr(entry, '__name__', entry)}: not listed, it needs {missing.name}", err=True)
 
 
 @app.command()

@@ -22,7 +22,9 @@ LAYERS = (
     ("export",),
     ("result",),
     ("sampling",),
-    ("plot",),
+    ("plot", "stein"),
+    ("comparison",),
+    ("comparing",),
     ("cli",),
 )
 HOME = {name: level for level, names in enumerate(LAYERS) for name in names}
