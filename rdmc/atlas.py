@@ -73,7 +73,7 @@ class Atlas:
         peak, hits = torch.stack(self.peak), torch.tensor(self.hits)
         log_weight = peak + sd.log().sum(-1)
         keep = log_weight.argsort(descending=True)[:modes]
-        keep = keep[log_weight[keep] > log_weight.max() - 20.0]
+        keep = keep[log_weight[keep] >= log_weight.max() - 20.0]
         weight = torch.softmax(log_weight[keep], 0)
         weight = 0.8 * weight + 0.2 / len(keep)
         mixture = GaussianMixture(weight.log(), mean[keep], axes[keep], sd[keep].square())

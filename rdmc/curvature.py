@@ -13,6 +13,7 @@ _REACH = 1.5  # standard deviations from the mode at which a width is checked
 _DAMPING = 0.7  # a flat peak, falling as a fourth power, would make undamped corrections swing for ever
 _SETTLED = 0.15  # log of the factor below which a correction is the last
 _STRIDE = 2.3  # a width is corrected by at most a factor 10 at a time
+_WIDEST = 1e8
 _FALL = 0.5 * _REACH**2  # what a Gaussian's log density falls by there
 
 
@@ -38,7 +39,9 @@ def principal_axes(f: BatchedDensity, x: Tensor, value: Tensor) -> tuple[Tensor,
     eigenvalue, vector = torch.linalg.eigh(precision * width[:, None] * width[None, :])
     factor = width[:, None] * vector * eigenvalue.abs().clamp(min=1e-8).rsqrt()
     axes, sd, _ = torch.linalg.svd(factor)
-    return axes, _calibrated(f, x, value, axes, sd)
+    sd = _calibrated(f, x, value, axes, sd)
+    # at a point that is no mode nothing bounds a width; what is returned must still be a coordinate system
+    return axes, torch.where(torch.isfinite(sd), sd, torch.ones_like(sd)).clamp(1.0 / _WIDEST, _WIDEST)
 
 
 def _precision(f: BatchedDensity, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -26,6 +26,9 @@ from rdmc.typing import BatchedDensity
 __all__ = ["Known", "Pilot", "Survey", "Surveyor"]
 
 _LEADERS = 8  # of the first ascents, how many are followed while the coordinates are found
+_SEARCHES = 64  # batches of first points tried, at ever other radii, until the density is finite at one
+_STRETCH = 3.0
+_LOST = 1e3  # slope, in units of the coordinates found, at which the best point reached is nowhere near a mode
 _RUNAWAY = 1e12  # an ascent that got this far from its starting point is going to infinity
 
 
@@ -64,6 +67,16 @@ class Survey:
             low, high = sorted((group[i], group[j]))
             group = [low if g == high else g for g in group]
         return group
+
+    def whitened(self) -> Survey:
+        """The same in coordinates where the components are centred and, on average, of unit covariance."""
+        centre, _ = self.surrogate.moments()
+        variance, axes = torch.linalg.eigh(self.surrogate.within())
+        inner = Affine(centre, axes * variance.clamp(min=1e-14 * float(variance[-1])).sqrt())
+        outer = Affine(self.affine.to_user(inner.centre), self.affine.factor @ inner.factor)
+        return replace(
+            self, affine=outer, surrogate=self.surrogate.affine(inner.centre, torch.linalg.inv(inner.factor))
+        )
 
     def seen_in(self, affine: Affine) -> Survey:
         """The same findings in other coordinates."""
@@ -162,6 +175,17 @@ class Pilot:
         radius = torch.exp(low + (high - low) * rng.uniform((rng.particles,)))
         return direction / direction.norm(dim=-1, keepdim=True) * radius[:, None]
 
+    def _usable_points(self, f: BatchedDensity, rng: Streams) -> Tensor:
+        """The first points, or where the density is finite at none of them, points at other radii until it is at one."""
+        x = self.first_points(f.dim, rng)
+        value = f(x)
+        for stretch in range(1, _SEARCHES):
+            if bool(torch.isfinite(value).any()):
+                break
+            x = _STRETCH ** (stretch % 8 - 3) * self.first_points(f.dim, rng)
+            value = f(x)
+        return x
+
     def _next_points(self, atlas: Atlas, rng: Streams) -> Tensor:
         """``(starts, d)`` starting points: half where the density most exceeds what the known modes explain, half anywhere."""
         points = _scattered(atlas.surrogate(self.modes)[0], self.candidates, rng)
@@ -179,10 +203,11 @@ class Pilot:
             DensityError: If the density is not finite at any starting point.
             ImproperDensityError: If ascents run off to infinity.
         """
-        reached = _climb(f, self.first_points(f.dim, rng))
+        reached = _climb(f, self._usable_points(f, rng))
         affine = _coordinates(f, reached)
+        _require_arrival(InCoordinates(f, affine), torch.zeros_like(affine.centre))
         atlas = Atlas(InCoordinates(f, affine))
-        atlas.add(affine.to_white(reached.x))
+        atlas.add(torch.cat([torch.zeros_like(affine.centre)[None], affine.to_white(reached.x)]))
         quiet = 0
         for _ in range(1, self.rounds):
             known = len(atlas.mean)
@@ -191,12 +216,7 @@ class Pilot:
             if quiet >= self.patience and atlas.unseen() <= self.unseen:
                 break
         mixture, peak, hits = atlas.surrogate(self.modes)
-        centre, _ = mixture.moments()
-        variance, axes = torch.linalg.eigh(mixture.within())
-        inner = Affine(centre, axes * variance.clamp(min=1e-14 * float(variance[-1])).sqrt())
-        surrogate = mixture.affine(inner.centre, torch.linalg.inv(inner.factor))
-        outer = Affine(affine.to_user(inner.centre), affine.factor @ inner.factor)
-        return Survey(outer, surrogate, peak, hits, atlas.unseen())
+        return Survey(affine, mixture, peak, hits, atlas.unseen()).whitened()
 
 
 def _climb(f: BatchedDensity, x: Tensor) -> Ascent:
@@ -237,6 +257,21 @@ def _coordinates(f: BatchedDensity, reached: Ascent) -> Affine:
         if bool(end.converged.any()) and float(sd.max()) < 2.0 and float(sd.min()) > 0.5:
             break
     return affine
+
+
+def _require_arrival(f: BatchedDensity, origin: Tensor) -> None:
+    """Refuse to go on from a best point, the origin, that is nowhere near a mode.
+
+    Raises:
+        DensityError: If the density still rises steeply there, or is so low that its floating type cannot tell a nat.
+    """
+    value, grad = f.value_and_grad(origin[None])
+    blind = float(value.abs()) * torch.finfo(value.dtype).eps > 0.1
+    if blind or not float(grad.norm()) < _LOST:
+        raise DensityError(
+            f"`log_density` must lead from some starting point to a mode; the best point reached has log density "
+            f"{float(value):.3g} and slope {float(grad.norm()):.3g} a unit. Pass a `Pilot` with other `radii`, or shift the density to its mass"
+        )
 
 
 def _scattered(surrogate: GaussianMixture, multiple: int, rng: Streams) -> Tensor:

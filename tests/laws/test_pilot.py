@@ -12,6 +12,7 @@ import targets
 from rdmc.coordinates import Affine, InCoordinates
 from rdmc.curvature import principal_axes
 from rdmc.density import Density, as_density
+from rdmc.errors import DensityError
 from rdmc.mixture import GaussianMixture
 from rdmc.optimise import ascend
 from rdmc.pilot import Known, Pilot, Survey
@@ -159,3 +160,22 @@ def test_coordinates_transform_gradients() -> None:
 def test_bad_arguments_are_named(bad: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=f"`{next(iter(bad))}` must be"):
         Pilot(**bad)  # type: ignore[arg-type]
+
+
+def test_a_support_out_of_sight_is_searched_for() -> None:
+    """Finite only 300 units from the origin, so that none of the first 64 points may see it."""
+    centre = torch.tensor([300.0, 0.0], dtype=F)
+
+    def f(x: Tensor) -> Tensor:
+        return torch.where((x - centre).norm(dim=-1) < 250.0, -0.5 * (x - centre).square().sum(-1), -torch.inf)
+
+    pilot = Pilot(radii=(0.1, 10.0))
+    found = pilot.run(Density(f, 2), Streams.seeded(0, [pilot.starts]))
+    torch.testing.assert_close(found.modes, centre[None], rtol=0.0, atol=1e-3)
+
+
+def test_a_best_point_that_is_no_mode_is_refused() -> None:
+    """At -1e30 float64 cannot tell one nat from another: nothing found there means anything."""
+    pilot = Pilot()
+    with pytest.raises(DensityError, match="must lead from some starting point to a mode; the best point reached has"):
+        pilot.run(Density(lambda x: -1e30 - 0.5 * x.square().sum(-1), 2), Streams.seeded(0, [pilot.starts]))
