@@ -270,7 +270,8 @@ def _require_arrival(f: BatchedDensity, origin: Tensor) -> None:
     if blind or not float(grad.norm()) < _LOST:
         raise DensityError(
             f"`log_density` must lead from some starting point to a mode; the best point reached has log density "
-            f"{float(value):.3g} and slope {float(grad.norm()):.3g} a unit. Pass a `Pilot` with other `radii`, or shift the density to its mass"
+            f"{float(value):.3g} and slope {float(grad.norm()):.3g} a unit. "
+            "Pass a `Pilot` with other `radii`, or shift the density to its mass"
         )
 
 
