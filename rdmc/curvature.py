@@ -36,8 +36,11 @@ def principal_axes(f: BatchedDensity, x: Tensor, value: Tensor) -> tuple[Tensor,
     """
     precision, width = _precision(f, x)
     # in units of each coordinate's own width the eigenproblem is well conditioned whatever the coordinates' scales
-    eigenvalue, vector = torch.linalg.eigh(precision * width[:, None] * width[None, :])
-    factor = width[:, None] * vector * eigenvalue.abs().clamp(min=1e-8).rsqrt()
+    scaled = precision * width[:, None] * width[None, :]
+    # far from any mode a second difference can overflow; such an entry says nothing, and the calibration finds the width
+    scaled = torch.where(torch.isfinite(scaled), scaled, torch.eye(len(x), dtype=x.dtype, device=x.device))
+    eigenvalue, vector = torch.linalg.eigh(scaled)
+    factor = width.clamp(1.0 / _WIDEST, _WIDEST)[:, None] * vector * eigenvalue.abs().clamp(min=1e-8).rsqrt()
     axes, sd, _ = torch.linalg.svd(factor)
     sd = _calibrated(f, x, value, axes, sd)
     # at a point that is no mode nothing bounds a width; what is returned must still be a coordinate system
