@@ -83,7 +83,7 @@ class RDMC:
         inner: How x_0 is drawn given x_t.
         step: How x_t moves.
         estimator: How the posterior mean is estimated from the draws.
-        start: How x_T is drawn.
+        start_at: How x_T is drawn.
         pilot: How modes and coordinates are found (or :class:`rdmc.Known`); None for the user's own coordinates.
         coordinates: Coordinates to use in place of the pilot's.
         finish: What is returned: ``"draw"`` (a posterior draw at the last level), ``"mean"`` or ``"state"`` (x_t itself).
