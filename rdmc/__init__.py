@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rdmc.pilot import Known as Known
     from rdmc.pilot import Pilot as Pilot
     from rdmc.registry import SAMPLERS as SAMPLERS
+    from rdmc.reporting import report as report
     from rdmc.result import Result as Result
     from rdmc.result import load as load
     from rdmc.reverse import RDMC as RDMC
@@ -40,6 +41,7 @@ _HOMES = {
     "Table": "rdmc.table",
     "compare": "rdmc.comparing",
     "load": "rdmc.result",
+    "report": "rdmc.reporting",
     "sample": "rdmc.sampling",
 }
 

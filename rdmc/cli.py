@@ -1,4 +1,4 @@
-"""The command line: ``rdmc sample TARGET``, ``rdmc compare TARGET`` and ``rdmc targets``.
+"""The command line: ``rdmc sample TARGET``, ``rdmc compare TARGET``, ``rdmc report FILE`` and ``rdmc targets``.
 
 Only the standard library and Typer are imported here; torch and the rest come with the command that needs them, so that
 ``rdmc --help`` answers at once.
@@ -8,18 +8,17 @@ Exit codes: 0 fine; 1 the run failed, or ``--strict`` and the result has problem
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
-import inspect
 import json
 import math
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeAlias
 
 import typer
+
+from rdmc.cli_target import UsageError, is_target, load_target, module_named
 
 __all__ = ["app", "main"]
 
@@ -33,111 +32,13 @@ app = typer.Typer(
 
 Needs: TypeAlias = Mapping[str, tuple[str, ...]]  # what a file of that suffix needs to be written
 RESULT: Needs = {".nc": ("arviz", "h5netcdf", "h5py"), ".npz": ()}
+REPORT: Needs = {".html": ("jinja2", "matplotlib")}
 COMPARISON: Needs = {".md": (), ".zip": (), ".png": ("matplotlib",), ".pdf": ("matplotlib",), ".svg": ("matplotlib",)}
-
-
-class UsageError(Exception):
-    """Something the user can put right by another command line, in one line."""
 
 
 @app.callback()
 def _root() -> None:
     """Sample unnormalised multimodal densities by Reverse Diffusion Monte Carlo."""
-
-
-@contextlib.contextmanager
-def _importable(folder: str) -> Iterator[None]:
-    """The folder at the front of ``sys.path``; console scripts, unlike ``python -m``, leave the current one out."""
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):
-            sys.path.remove(folder)
-
-
-def _module(source: str) -> Any:
-    """The module ``package.module`` or the file ``file.py``, imported."""
-    try:
-        if not source.endswith(".py"):
-            with _importable(str(Path.cwd())):
-                return importlib.import_module(source)
-        path = Path(source).resolve()
-        if not path.is_file():
-            raise UsageError(f"no file {source!r}")
-        name = f"_rdmc_target_{path.stem}"  # a user's file may be called torch.py
-        spec = importlib.util.spec_from_file_location(name, path)
-        if spec is None or spec.loader is None:
-            raise UsageError(f"{source!r} cannot be imported as Python")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # dataclasses look their module up
-        with _importable(str(path.parent)):
-            spec.loader.exec_module(module)
-        return module
-    except UsageError:
-        raise
-    except ModuleNotFoundError as error:
-        if error.name is not None and (source == error.name or source.startswith(f"{error.name}.")):
-            raise UsageError(f"no module {error.name!r} (to name a file, write file.py:attribute)") from error
-        raise UsageError(f"importing {source!r} failed: {error}") from error
-    except Exception as error:
-        raise UsageError(f"importing {source!r} failed: {type(error).__name__}: {error}") from error
-
-
-def _is_target(value: object) -> bool:
-    return not inspect.isclass(value) and hasattr(value, "dim") and callable(getattr(value, "log_density", None))
-
-
-def _factory_arguments(value: Any, dim: int | None) -> dict[str, int] | None:
-    """Arguments with which to call ``value`` as a factory of targets, None if it does not look like one."""
-    try:
-        parameters = inspect.signature(value).parameters
-    except (TypeError, ValueError):  # no signature: built in or compiled
-        return None
-    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    required = {name for name, p in parameters.items() if p.default is p.empty and p.kind not in variable}
-    if dim is not None and "dim" in parameters and required <= {"dim"}:
-        return {"dim": dim}
-    return {} if dim is None and not required else None
-
-
-def load_target(text: str, dim: int | None) -> tuple[Any, int | None]:
-    """What ``TARGET`` on the command line stands for, and the ``dim`` to pass on.
-
-    Args:
-        text: ``package.module:attribute`` or ``file.py:attribute``. The attribute is a target (it has ``dim`` and
-            ``log_density``), a factory of one that needs no argument (or only ``dim``), or a bare batched log density.
-        dim: What ``--dim`` said.
-
-    Raises:
-        UsageError: If there is no such thing, or a bare density comes without ``dim``.
-    """
-    source, colon, attribute = text.rpartition(":")
-    if not (source and colon and attribute):
-        raise UsageError(f"TARGET must be package.module:attribute or file.py:attribute, got {text!r}")
-    value: Any = _module(source)
-    for part in attribute.split("."):
-        if not hasattr(value, part):
-            near = [name for name in dir(value) if not name.startswith("_") and callable(getattr(value, name, None))]
-            hint = f"; there are {', '.join(near[:12])}" if near else ""
-            raise UsageError(f"{source!r} has no attribute {attribute!r}{hint}")
-        value = getattr(value, part)
-    if _is_target(value):
-        return value, dim
-    if not callable(value):
-        raise UsageError(f"{text!r} must be a target or callable, got {type(value).__name__}")
-    arguments = _factory_arguments(value, dim)
-    if arguments is not None:
-        try:
-            made = value(**arguments)
-        except Exception as error:
-            raise UsageError(f"calling {text!r} failed: {type(error).__name__}: {error}") from error
-        if not _is_target(made):
-            raise UsageError(f"{text!r} must return a target, got {type(made).__name__}")
-        return made, None if arguments else dim
-    if dim is None:
-        raise UsageError(f"{text!r} is a bare callable: say --dim, the number of coordinates")
-    return value, dim
 
 
 def _fail(message: object, code: int) -> NoReturn:
@@ -154,7 +55,7 @@ def _strict_json(value: Any) -> Any:
     return [_strict_json(entry) for entry in value] if isinstance(value, (list, tuple)) else value
 
 
-def _report(result: Any, problems: list[str]) -> dict[str, Any]:
+def _in_numbers(result: Any, problems: list[str]) -> dict[str, Any]:
     names = (
         "sampler config seed chains draws dim log_evidence log_evidence_mcse gradient_evaluations density_evaluations"
     )
@@ -164,19 +65,24 @@ def _report(result: Any, problems: list[str]) -> dict[str, Any]:
     return {**found, "modes": list(result.modes), "problems": problems}
 
 
+def _writable(outs: list[Path], suffixes: Needs) -> None:
+    """Refuse before the run what could not be written after it."""
+    for out in outs:
+        if out.suffix not in suffixes:
+            raise UsageError(f"--out must end in {', '.join(suffixes)}, got {str(out)!r}")
+        if not out.resolve().parent.is_dir():
+            raise UsageError(f"--out must be in an existing folder, got {str(out)!r}")
+        if out.is_dir():
+            raise UsageError(f"--out must name a file, got the folder {str(out)!r}")
+        missing = [name for name in suffixes[out.suffix] if importlib.util.find_spec(name) is None]
+        if missing:
+            raise UsageError(f"--out {out} needs {' and '.join(missing)}: pip install 'rdmc[report]'")
+
+
 def _prepared(target: str, dim: int | None, outs: list[Path], suffixes: Needs) -> tuple[Any, int | None]:
-    """The target; before the run, refuse what could not be written after it."""
+    """The target, if what comes of it can be written."""
     try:
-        for out in outs:
-            if out.suffix not in suffixes:
-                raise UsageError(f"--out must end in {', '.join(suffixes)}, got {str(out)!r}")
-            if not out.resolve().parent.is_dir():
-                raise UsageError(f"--out must be in an existing folder, got {str(out)!r}")
-            if out.is_dir():
-                raise UsageError(f"--out must name a file, got the folder {str(out)!r}")
-            missing = [name for name in suffixes[out.suffix] if importlib.util.find_spec(name) is None]
-            if missing:
-                raise UsageError(f"--out {out} needs {' and '.join(missing)}: pip install {' '.join(missing)}")
+        _writable(outs, suffixes)
         return load_target(target, dim)
     except UsageError as problem:
         _fail(problem, 2)
@@ -217,7 +123,7 @@ def sample(
     options = {"draws": draws, "chains": chains, "sampler": sampler, "seed": seed, "progressbar": progress}
     result = _run(importlib.import_module("rdmc").sample, density, dim=known_dim, **options)
     problems = result.check()
-    typer.echo(json.dumps(_strict_json(_report(result, problems)), indent=2) if as_json else result.summary())
+    typer.echo(json.dumps(_strict_json(_in_numbers(result, problems)), indent=2) if as_json else result.summary())
     if out is not None:
         netcdf = importlib.import_module("rdmc.export").write_netcdf
         _write(result.save if out.suffix == ".npz" else lambda path: netcdf(result, path), out)
@@ -253,16 +159,36 @@ def compare(
         raise typer.Exit(1)
 
 
+@app.command()
+def report(
+    file: Annotated[Path, typer.Argument(help="What `rdmc sample` wrote as .npz, or `rdmc compare` as .zip.")],
+    out: Annotated[Path, typer.Option(help="Page to write.")] = Path("report.html"),
+) -> None:
+    """Write one self-contained HTML page about FILE: verdict, modes, figures, and the code to repeat it."""
+    try:
+        _writable([out], REPORT)
+        if not file.is_file():
+            raise UsageError(f"no file {str(file)!r}")
+    except UsageError as problem:
+        _fail(problem, 2)
+    write = importlib.import_module("rdmc.reporting").report
+    try:
+        _run(write, file, out)
+    except OSError as error:
+        _fail(f"writing {out} failed: {error}", 1)
+    typer.echo(f"Written to {out}", err=True)
+
+
 def _listed() -> Iterable[Any]:
     """Every target of ``targets.ALL``: a mapping or a sequence of targets or of factories without arguments."""
-    module = _module("targets")
+    module = module_named("targets")
     every = getattr(module, "ALL", None)
     if every is None:
         raise UsageError("the package `targets` has no list `ALL`")
     entries = every.values() if isinstance(every, Mapping) else every
     for entry in entries:
         try:
-            yield entry if _is_target(entry) else entry()
+            yield entry if is_target(entry) else entry()
         except ImportError as missing:  # data that an optional package ships
             typer.echo(f"{getattr(entry, '__name__', entry)}: not listed, it needs {missing.name}", err=True)
 

@@ -22,9 +22,11 @@ LAYERS = (
     ("export",),
     ("result",),
     ("sampling",),
+    ("panels",),
     ("plot", "stein"),
     ("comparison",),
-    ("comparing",),
+    ("comparing", "reporting"),
+    ("cli_target",),
     ("cli",),
 )
 HOME = {name: level for level, names in enumerate(LAYERS) for name in names}
