@@ -9,12 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rdmc.auto import Auto as Auto
     from rdmc.comparing import compare as compare
     from rdmc.comparison import Comparison as Comparison
     from rdmc.coordinates import Affine as Affine
     from rdmc.density import Density as Density
     from rdmc.mixture import GaussianMixture as GaussianMixture
-    from rdmc.pilot import Known as Known
     from rdmc.pilot import Pilot as Pilot
     from rdmc.registry import SAMPLERS as SAMPLERS
     from rdmc.reporting import report as report
@@ -23,16 +23,18 @@ if TYPE_CHECKING:
     from rdmc.reverse import RDMC as RDMC
     from rdmc.rng import Streams as Streams
     from rdmc.sampling import sample as sample
+    from rdmc.survey import Known as Known
     from rdmc.table import Table as Table
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Auto": "rdmc.auto",
     "Affine": "rdmc.coordinates",
     "Comparison": "rdmc.comparison",
     "Density": "rdmc.density",
     "GaussianMixture": "rdmc.mixture",
-    "Known": "rdmc.pilot",
+    "Known": "rdmc.survey",
     "Pilot": "rdmc.pilot",
     "RDMC": "rdmc.reverse",
     "Result": "rdmc.result",

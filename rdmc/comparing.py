@@ -13,13 +13,14 @@ from torch import Tensor
 from rdmc.comparison import COLUMNS, Comparison
 from rdmc.density import Density, HasLogDensity, as_density
 from rdmc.inner import GuidedChains
-from rdmc.pilot import Pilot, Survey
+from rdmc.pilot import Pilot
 from rdmc.registry import SAMPLERS, sampler_named
 from rdmc.result import Result
 from rdmc.reverse import RDMC
 from rdmc.sampler import Sampler, pilot_streams
 from rdmc.sampling import sample
 from rdmc.stein import DENSITY_COST, Yardstick, agree
+from rdmc.survey import Survey
 from rdmc.table import Table
 from rdmc.typing import LogDensity
 

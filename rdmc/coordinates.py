@@ -72,6 +72,11 @@ class Affine:
         inverse: Tensor = self._inverse  # type: ignore[attr-defined]
         return (x - self.centre) @ inverse.T
 
+    def pull_back(self, slope: Tensor) -> Tensor:
+        """``(..., d)`` gradients with respect to z to those with respect to x."""
+        inverse: Tensor = self._inverse  # type: ignore[attr-defined]
+        return slope @ inverse
+
     def log_det(self) -> Tensor:
         """``()`` log |det factor|: add it to a log density of x to get that of z."""
         return torch.linalg.slogdet(self.factor)[1]

@@ -1,4 +1,4 @@
-"""The Gaussian at a mode: principal axes from the Hessian, widths checked against the density itself."""
+"""Gaussians from curvature: at a mode, with widths checked against the density itself, and around any point."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from rdmc.typing import BatchedDensity
 
-__all__ = ["principal_axes"]
+__all__ = ["local_covariances", "precisions", "principal_axes"]
 
 _REACH = 1.5  # standard deviations from the mode at which a width is checked
 _DAMPING = 0.7  # a flat peak, falling as a fourth power, would make undamped corrections swing for ever
@@ -34,7 +34,7 @@ def principal_axes(f: BatchedDensity, x: Tensor, value: Tensor) -> tuple[Tensor,
     Returns:
         ``(d, d)`` axes as columns and ``(d,)`` standard deviations.
     """
-    precision, width = _precision(f, x)
+    precision, width = (part[0] for part in precisions(f, x[None]))
     # in units of each coordinate's own width the eigenproblem is well conditioned whatever the coordinates' scales
     scaled = precision * width[:, None] * width[None, :]
     # far from any mode a second difference can overflow; such an entry says nothing, and the calibration finds the width
@@ -47,23 +47,58 @@ def principal_axes(f: BatchedDensity, x: Tensor, value: Tensor) -> tuple[Tensor,
     return axes, torch.where(torch.isfinite(sd), sd, torch.ones_like(sd)).clamp(1.0 / _WIDEST, _WIDEST)
 
 
-def _precision(f: BatchedDensity, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Minus the Hessian, ``(d, d)``, and each coordinate's width ``(d,)`` given the others.
+def local_covariances(precision: Tensor, width: Tensor, widest: float) -> Tensor:
+    r"""Covariances of the density's own scale around points anywhere, not only at modes.
+
+    .. math:: \Sigma = |H|^{-1}
+
+    with absolute eigenvalues (the SoftAbs metric in its sharp limit): where the density bends upwards, as in a tail, its scale is
+    still that of its bending.
+
+    Args:
+        precision: ``(n, d, d)`` H, from :func:`precisions`.
+        width: ``(n, d)`` from the same.
+        widest: Largest standard deviation to return in any direction.
+
+    Returns:
+        ``(n, d, d)`` covariances.
+
+    Source: Betancourt (2013), arXiv:1212.4693.
+    """
+    width = width.clamp(max=widest)
+    scaled = precision * width[:, :, None] * width[:, None, :]
+    scaled = torch.where(
+        torch.isfinite(scaled), scaled, torch.eye(width.shape[-1], dtype=width.dtype, device=width.device)
+    )
+    eigenvalue, vector = torch.linalg.eigh(scaled)
+    factor = width[:, :, None] * vector * eigenvalue.abs().clamp(min=1e-6).rsqrt()[:, None, :]
+    axes, sd, _ = torch.linalg.svd(factor)
+    sd = sd.clamp(max=widest)
+    sd = torch.maximum(sd, 1e-7 * sd[:, :1])
+    return (axes * sd.square()[:, None, :]) @ axes.mT
+
+
+def precisions(f: BatchedDensity, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Minus the Hessian at ``(n, d)`` points, ``(n, d, d)``, and each coordinate's width ``(n, d)`` given the others.
 
     A coordinate at the edge of the support has no second derivative; it stands alone, at the scale of its slope.
+
+    Cost: 4d gradient evaluations a point.
     """
     step = 1e-4 * (x.abs() + 1e-2)
     for _ in range(2):  # once to learn each coordinate's width, once more at a thousandth of it
-        offset = torch.diag(step)
-        value, grad = f.value_and_grad(torch.cat([x + offset, x - offset]))
-        up, down = grad.chunk(2)
-        precision = (down - up) / (2.0 * step[:, None])
-        precision = 0.5 * (precision + precision.T)
-        edge = ~torch.isfinite(torch.stack(value.chunk(2))).all(0) | ~torch.isfinite(precision).all(0)
-        slope = torch.diagonal(torch.where(up.abs() > down.abs(), up, down)).nan_to_num().abs()
-        alone = torch.diag(slope.square().clamp(min=1e-20))
-        precision = torch.where(edge[:, None] | edge[None, :], torch.where(alone > 0, alone, 0.0), precision)
-        width = torch.diagonal(precision).abs().clamp(min=1e-20).rsqrt()
+        offset = torch.diag_embed(step)
+        value, grad = f.value_and_grad(torch.stack([x[:, None] + offset, x[:, None] - offset]))
+        up, down = grad
+        precision = (down - up) / (2.0 * step[..., None])
+        precision = 0.5 * (precision + precision.mT)
+        edge = ~torch.isfinite(value).all(0) | ~torch.isfinite(precision).all(-2)
+        steeper = torch.where(up.abs() > down.abs(), up, down)
+        slope = torch.diagonal(steeper, dim1=-2, dim2=-1).nan_to_num().abs()
+        alone = torch.diag_embed(slope.square().clamp(min=1e-20))
+        lone = edge[..., :, None] | edge[..., None, :]
+        precision = torch.where(lone, torch.where(alone > 0, alone, 0.0), precision)
+        width = torch.diagonal(precision, dim1=-2, dim2=-1).abs().clamp(min=1e-20).rsqrt()
         step = 1e-3 * torch.minimum(width, 1e3 * (x.abs() + 1.0))
     return precision, width
 

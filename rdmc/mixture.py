@@ -9,6 +9,7 @@ mixture with the *same* V_k: conditioning at a new noise level costs no factoris
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -69,7 +70,7 @@ class GaussianMixture:
         """Dimension d."""
         return self.basis.shape[-1]
 
-    def _white(self, x: Tensor) -> Tensor:
+    def white(self, x: Tensor) -> Tensor:
         """``(..., K, d)`` coordinates of x in each component's standardised eigenbasis."""
         if self.mean.ndim == 2:
             # (x - mean) @ V = x @ V - mean @ V: one large product instead of K small ones per point
@@ -81,7 +82,7 @@ class GaussianMixture:
     def log_components(self, x: Tensor) -> Tensor:
         """``(..., K)`` log w_k + log N(x; mu_k, Sigma_k)."""
         constant = -0.5 * self.variance.log().sum(-1) - 0.5 * self.dim * math.log(2.0 * math.pi)
-        return self.log_weight + constant - 0.5 * self._white(x).square().sum(-1)
+        return self.log_weight + constant - 0.5 * self.white(x).square().sum(-1)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """``(...)`` normalised log density."""
@@ -93,7 +94,7 @@ class GaussianMixture:
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``(...)`` log density and its ``(..., d)`` gradient, in closed form."""
-        white = self._white(x)
+        white = self.white(x)
         constant = -0.5 * self.variance.log().sum(-1) - 0.5 * self.dim * math.log(2.0 * math.pi)
         components = self.log_weight + constant - 0.5 * white.square().sum(-1)
         pull = torch.softmax(components, -1)[..., None] * white * self.variance.rsqrt()
@@ -147,6 +148,25 @@ class GaussianMixture:
     def within(self) -> Tensor:
         """``(d, d)`` weighted average of the components' covariances."""
         return torch.einsum("k,kij,kj,klj->il", self.log_weight.exp(), self.basis, self.variance, self.basis)
+
+    @classmethod
+    def pooled(cls, parts: Sequence[tuple[float, GaussianMixture]]) -> GaussianMixture:
+        """Of several mixtures with shared means, each with its share: a draw is from the i-th with probability ``share_i``."""
+        return cls(
+            torch.cat([part.log_weight + math.log(share) for share, part in parts]),
+            torch.cat([part.mean for _, part in parts]),
+            torch.cat([part.basis for _, part in parts]),
+            torch.cat([part.variance for _, part in parts]),
+        )
+
+    def widened(self, factor: float) -> GaussianMixture:
+        """Every component ``factor`` times as wide."""
+        return GaussianMixture(self.log_weight, self.mean, self.basis, self.variance * factor**2)
+
+    def levelled(self, share: float) -> GaussianMixture:
+        """Weights moved by ``share`` towards equal ones: a weight that is wrong must not be wrong by orders of magnitude."""
+        weight = (1.0 - share) * self.log_weight.exp() + share / self.components
+        return GaussianMixture(weight.log(), self.mean, self.basis, self.variance)
 
     def affine(self, centre: Tensor, inverse: Tensor) -> GaussianMixture:
         """The mixture of ``inverse @ (x - centre)``."""

@@ -8,122 +8,29 @@ cost efficiency and not correctness.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from rdmc.approach import climb, coordinates, require_arrival
 from rdmc.atlas import Atlas
-from rdmc.coordinates import Affine, InCoordinates
-from rdmc.curvature import principal_axes
-from rdmc.errors import DensityError, ImproperDensityError
+from rdmc.coordinates import InCoordinates
 from rdmc.mixture import GaussianMixture
-from rdmc.optimise import Ascent, ascend
 from rdmc.rng import Streams
+from rdmc.survey import Survey
 from rdmc.typing import BatchedDensity
 
-__all__ = ["Known", "Pilot", "Survey", "Surveyor"]
+__all__ = ["Pilot", "extended"]
 
-_LEADERS = 8  # of the first ascents, how many are followed while the coordinates are found
-_SEARCHES = 64  # batches of first points tried, at ever other radii, until the density is finite at one
+_SEARCHES = 256  # batches of first points tried, at ever other radii, until the density is finite at one
+_CROWD = 32  # points a start in each of these batches
 _STRETCH = 3.0
-_LOST = 1e3  # slope, in units of the coordinates found, at which the best point reached is nowhere near a mode
-_RUNAWAY = 1e12  # an ascent that got this far from its starting point is going to infinity
-
-
-@dataclass(frozen=True, eq=False)
-class Survey:
-    """What a pilot found.
-
-    Attributes:
-        affine: The coordinates z in which the modes lie about the origin and have unit width on average.
-        surrogate: Gaussian mixture in z, one component a mode.
-        peak: ``(K,)`` log density at each mode.
-        hits: ``(K,)`` ascents that ended at each mode.
-        unseen: Good-Turing estimate of the probability that one more ascent would find a new mode.
-    """
-
-    affine: Affine
-    surrogate: GaussianMixture
-    peak: Tensor
-    hits: Tensor
-    unseen: float
-
-    @property
-    def modes(self) -> Tensor:
-        """``(K, d)`` the modes in the user's coordinates."""
-        return self.affine.to_user(self.surrogate.mean)
-
-    def groups(self) -> list[int]:
-        """Which mode each component belongs to: components with no valley of a nat between them are one mode."""
-        k = self.surrogate.components
-        mean = self.surrogate.mean
-        u = torch.linspace(0.0, 1.0, 9, dtype=mean.dtype, device=mean.device)[:, None, None, None]
-        way = self.surrogate.log_prob(mean[None, :, None] * (1.0 - u) + mean[None, None] * u)
-        joined = way.amin(0) >= torch.minimum(way[0], way[-1]) - 1.0
-        group = list(range(k))
-        for i, j in joined.nonzero().tolist():
-            low, high = sorted((group[i], group[j]))
-            group = [low if g == high else g for g in group]
-        return group
-
-    def whitened(self) -> Survey:
-        """The same in coordinates where the components are centred and, on average, of unit covariance."""
-        centre, _ = self.surrogate.moments()
-        variance, axes = torch.linalg.eigh(self.surrogate.within())
-        inner = Affine(centre, axes * variance.clamp(min=1e-14 * float(variance[-1])).sqrt())
-        outer = Affine(self.affine.to_user(inner.centre), self.affine.factor @ inner.factor)
-        return replace(
-            self, affine=outer, surrogate=self.surrogate.affine(inner.centre, torch.linalg.inv(inner.factor))
-        )
-
-    def seen_in(self, affine: Affine) -> Survey:
-        """The same findings in other coordinates."""
-        between = torch.linalg.solve(affine.factor, self.affine.factor)
-        origin = torch.linalg.solve(self.affine.factor, affine.centre - self.affine.centre)
-        return replace(self, affine=affine, surrogate=self.surrogate.affine(origin, between))
-
-    @property
-    def spread(self) -> float:
-        """Largest standard deviation of the surrogate in any direction, in mean mode widths."""
-        _, covariance = self.surrogate.moments()
-        return math.sqrt(float(torch.linalg.eigvalsh(covariance)[-1]))
-
-
-class Surveyor(Protocol):
-    """A way to learn about the target before any population runs."""
-
-    @property
-    def starts(self) -> int:
-        """Particles whose random streams it uses."""
-        ...
-
-    def run(self, f: BatchedDensity, rng: Streams) -> Survey:
-        """Find modes, coordinates and the surrogate."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class Known:
-    """What the caller knows already, for example from a Laplace or variational approximation, in place of a pilot.
-
-    Cost: one density evaluation per component.
-
-    Args:
-        mixture: Gaussian mixture near the target, in the user's coordinates.
-    """
-
-    mixture: GaussianMixture
-    starts: int = 1
-
-    def run(self, f: BatchedDensity, rng: Streams) -> Survey:
-        """The mixture in coordinates of its own average scale."""
-        centre, _ = self.mixture.moments()
-        affine = Affine.from_covariance(centre, self.mixture.within())
-        surrogate = self.mixture.affine(affine.centre, torch.linalg.inv(affine.factor))
-        peak = f(self.mixture.mean)
-        return Survey(affine, surrogate, peak, torch.zeros(self.mixture.components, dtype=torch.int64), math.nan)
+_HOPELESS = (
+    0.3  # Good-Turing probability of a new mode at which, with all places taken, no list of modes will be complete
+)
+_SCANNED = (2.0, 20.0)  # in widths of a mode, from where to where a scan looks for narrow modes
+_SCAN_DIM = 8  # beyond, a cone that a scan could hit is wide enough for ascents to find
 
 
 @dataclass(frozen=True)
@@ -137,7 +44,7 @@ class Pilot:
 
     Law: none; everything found is a proposal that later stages correct.
     Cost: per round ``starts x candidates`` density and about 5 to 15 gradient evaluations a start; per mode 4d gradient and 2d to
-    24d density evaluations.
+    24d density evaluations; ``starts^2 x scan`` density evaluations for the scan.
 
     Args:
         starts: Ascents a round.
@@ -147,6 +54,7 @@ class Pilot:
         patience: Rounds without a new mode before stopping.
         unseen: Stop only if the Good-Turing estimate of the probability of a new mode is at most this.
         modes: Keep at most this many.
+        scan: In up to 8 dimensions, ``starts^2 x scan`` points are searched at the end for modes too narrow to draw ascents.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -156,12 +64,13 @@ class Pilot:
     rounds: int = 32
     radii: tuple[float, float] = (0.1, 100.0)
     candidates: int = 32
-    patience: int = 3
+    patience: int = 5
     unseen: float = 0.02
     modes: int = 64
+    scan: int = 24
 
     def __post_init__(self) -> None:
-        for name in ("starts", "rounds", "candidates", "patience", "modes"):
+        for name in ("starts", "rounds", "candidates", "patience", "modes", "scan"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be a positive integer, got {getattr(self, name)!r}")
         low, high = self.radii
@@ -182,8 +91,10 @@ class Pilot:
         for stretch in range(1, _SEARCHES):
             if bool(torch.isfinite(value).any()):
                 break
-            x = _STRETCH ** (stretch % 8 - 3) * self.first_points(f.dim, rng)
-            value = f(x)
+            crowd = torch.cat([self.first_points(f.dim, rng) for _ in range(_CROWD)])
+            crowd = _STRETCH ** (stretch % 8 - 3) * crowd
+            value = f(crowd)
+            x = crowd[torch.isfinite(value).argsort(descending=True, stable=True)[: len(x)]]
         return x
 
     def _next_points(self, atlas: Atlas, rng: Streams) -> Tensor:
@@ -191,6 +102,20 @@ class Pilot:
         points = _scattered(atlas.surrogate(self.modes)[0], self.candidates, rng)
         chosen = atlas.excess(points).topk(self.starts // 2).indices
         return torch.cat([points[chosen], points[: self.starts - len(chosen)]])
+
+    def _scan(self, atlas: Atlas, rng: Streams) -> Tensor:
+        """``(starts, d)`` starting points, one from each of as many shells about the known modes: where the excess is greatest.
+
+        A narrow mode beside a wide one draws ascents only from a small ball about itself. A density far from Gaussian exceeds the
+        known modes more in every outer shell than in the inner ones, so points compete within a shell.
+        """
+        known = atlas.surrogate(self.modes)[0].levelled(1.0)
+        (low, high), best = _SCANNED, []
+        for shell in range(self.starts):
+            widening = low * (high / low) ** ((shell + 0.5) / self.starts)
+            points = known.widened(widening).draw(rng, (self.scan,))[0].flatten(0, 1)
+            best.append(points[atlas.excess(points).argmax()])
+        return torch.stack(best)
 
     def run(self, f: BatchedDensity, rng: Streams) -> Survey:
         """Find modes, coordinates and the surrogate.
@@ -203,76 +128,48 @@ class Pilot:
             DensityError: If the density is not finite at any starting point.
             ImproperDensityError: If ascents run off to infinity.
         """
-        reached = _climb(f, self._usable_points(f, rng))
-        affine = _coordinates(f, reached)
-        _require_arrival(InCoordinates(f, affine), torch.zeros_like(affine.centre))
+        reached = climb(f, self._usable_points(f, rng))
+        affine = coordinates(f, reached)
+        require_arrival(InCoordinates(f, affine), torch.zeros_like(affine.centre))
         atlas = Atlas(InCoordinates(f, affine))
         atlas.add(torch.cat([torch.zeros_like(affine.centre)[None], affine.to_white(reached.x)]))
-        quiet = 0
+        quiet = scanned = 0
         for _ in range(1, self.rounds):
             known = len(atlas.mean)
             atlas.add(self._next_points(atlas, rng))
             quiet = quiet + 1 if len(atlas.mean) == known else 0
-            if quiet >= self.patience and atlas.unseen() <= self.unseen:
+            if len(atlas.mean) >= self.modes and atlas.unseen() > _HOPELESS:
                 break
+            if quiet >= self.patience and atlas.unseen() <= self.unseen:
+                if f.dim > _SCAN_DIM or len(atlas.mean) == scanned:
+                    break
+                atlas.add(self._scan(atlas, rng))
+                scanned = len(atlas.mean)
+                if scanned == known:
+                    break
+                quiet = 0
         mixture, peak, hits = atlas.surrogate(self.modes)
         return Survey(affine, mixture, peak, hits, atlas.unseen()).whitened()
 
 
-def _climb(f: BatchedDensity, x: Tensor) -> Ascent:
-    """Ascents from the first points, or the reason why there are none."""
-    end = ascend(f, x)
-    finite = torch.isfinite(end.value)
-    if not bool(finite.any()):
-        raise DensityError(
-            f"`log_density` must be finite at some of the {x.shape[0]} starting points, got {end.value.unique().tolist()[:4]}; "
-            "pass a `Pilot` with other `radii`, or shift the density to where its mass is"
-        )
-    away = finite & ~end.converged & ((end.x - x).norm(dim=-1) > _RUNAWAY * (1.0 + x.norm(dim=-1)))
-    if bool(away.any()):
-        raise ImproperDensityError(
-            f"`log_density` must have finite mass: {int(away.sum())} of {x.shape[0]} ascents went further than {_RUNAWAY:.0e} "
-            "times their starting distance and still climbed; check the prior and the sign",
-            points=end.x[away],
-        )
-    return Ascent(*(part[finite] for part in end))
+def extended(f: BatchedDensity, survey: Survey, points: Tensor) -> Survey:
+    """A survey with the modes that ascents from more points reach, in the same coordinates; itself if there are none.
 
+    Cost: 5 to 15 gradient evaluations a point, and 4d for every mode, known ones included.
 
-def _coordinates(f: BatchedDensity, reached: Ascent) -> Affine:
-    """Coordinates of unit scale at the best mode the first ascents lead to.
-
-    One measurement of the curvature resolves scales over eight orders of magnitude at best, and an ascent in bad coordinates may
-    not arrive; measuring and climbing again in the coordinates just found, until they stay, makes both exact.
+    Args:
+        f: Log density in the survey's coordinates.
+        survey: What is known.
+        points: ``(M, d)`` where to climb from; of a population, Good-Turing tells of the mass without a known mode.
     """
-    leaders = reached.x[reached.value.argsort(descending=True)[:_LEADERS]]
-    affine = Affine(leaders[0], torch.eye(f.dim, dtype=leaders.dtype, device=leaders.device))
-    for _ in range(8):
-        g = InCoordinates(f, affine)
-        origin = torch.zeros_like(affine.centre)
-        axes, sd = principal_axes(g, origin, g(origin))
-        affine = Affine(affine.centre, affine.factor @ (axes * sd))
-        end = ascend(InCoordinates(f, affine), affine.to_white(leaders))
-        leaders = affine.to_user(end.x)
-        affine = Affine(leaders[end.value.argmax()], affine.factor)
-        if bool(end.converged.any()) and float(sd.max()) < 2.0 and float(sd.min()) > 0.5:
-            break
-    return affine
-
-
-def _require_arrival(f: BatchedDensity, origin: Tensor) -> None:
-    """Refuse to go on from a best point, the origin, that is nowhere near a mode.
-
-    Raises:
-        DensityError: If the density still rises steeply there, or is so low that its floating type cannot tell a nat.
-    """
-    value, grad = f.value_and_grad(origin[None])
-    blind = float(value.abs()) * torch.finfo(value.dtype).eps > 0.1
-    if blind or not float(grad.norm()) < _LOST:
-        raise DensityError(
-            f"`log_density` must lead from some starting point to a mode; the best point reached has log density "
-            f"{float(value):.3g} and slope {float(grad.norm()):.3g} a unit. "
-            "Pass a `Pilot` with other `radii`, or shift the density to its mass"
-        )
+    atlas = Atlas(f)
+    atlas.add(survey.surrogate.mean)
+    known = len(atlas.mean)
+    atlas.add(points)
+    if len(atlas.mean) <= known:
+        return survey
+    mixture, peak, hits = atlas.surrogate(max(known, Pilot().modes))
+    return Survey(survey.affine, mixture, peak, hits, atlas.unseen())
 
 
 def _scattered(surrogate: GaussianMixture, multiple: int, rng: Streams) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from rdmc.auto import Auto
 from rdmc.baselines import NUTS, AnnealedLangevin, Ensemble, LongChains, ParallelTempering, TemperedSMC
 from rdmc.kernels import HMC, MALA, ULA
 from rdmc.reverse import RDMC
@@ -13,7 +14,7 @@ from rdmc.sampler import Sampler
 __all__ = ["SAMPLERS", "sampler_named"]
 
 SAMPLERS: dict[str, Callable[[], Sampler[Any]]] = {
-    "auto": RDMC,
+    "auto": Auto,
     "rdmc": RDMC,
     "rdmc-published": RDMC.published,
     "ula": lambda: LongChains(ULA(step_size=0.02)),

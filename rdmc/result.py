@@ -69,6 +69,7 @@ class Result:
         inner: Diagnostics of each noise level, ``(chains, levels)`` arrays, NaN where not applicable, in the order of
             the run. Keys with a meaning: t, sigma, log_snr, rhat, ess, mcse, acceptance, jump_acceptance, nonfinite,
             evaluations, seconds.
+        stages: What the sampler tried before the populations ran, one row a stage; empty where it tried nothing.
         sampler: Name of the sampler.
         config: ``repr`` of the sampler object, from which the run can be repeated.
         seed: Seed of the run, or None.
@@ -89,6 +90,7 @@ class Result:
     seconds: float = float("nan")
     modes: Table = field(default_factory=lambda: Table({name: [] for name in MODE_COLUMNS}))
     inner: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    stages: Table = field(default_factory=lambda: Table({}))
     sampler: str = "unknown"
     config: str = ""
     seed: int | None = None
@@ -181,6 +183,7 @@ class Result:
             "dtypes": {name: str(value.dtype).removeprefix("torch.") for name, value in tensors.items()},
             "inner": list(self.inner),
             "modes": {name: self.modes[name] for name in self.modes.columns},
+            "stages": {name: self.stages[name] for name in self.stages.columns},
             **header,
         }
         arrays = {name: _bits(value) for name, value in tensors.items()}
@@ -207,7 +210,7 @@ class Result:
         return f"<p>{html.escape(repr(self))}</p>{shown._repr_html_()}{below}"
 
 
-_SCALARS = tuple(f.name for f in fields(Result) if f.name not in ("samples", "log_density", "inner", "modes"))
+_SCALARS = tuple(f.name for f in fields(Result) if f.name not in ("samples", "log_density", "inner", "modes", "stages"))
 
 
 def _bits(tensor: Tensor) -> NDArray[Any]:
@@ -259,7 +262,8 @@ def load(path: str | os.PathLike[str]) -> Result:
         inner = {key: arrays[f"inner_{i}"] for i, key in enumerate(meta["inner"])}
         scalars: dict[str, Any] = {key: meta[key] for key in _SCALARS}
         scalars["names"] = None if meta["names"] is None else tuple(meta["names"])
-        return Result(**tensors, inner=inner, modes=Table(meta["modes"]), **scalars)
+        stages = Table(meta.get("stages", {}))  # files of version 1 were first written without
+        return Result(**tensors, inner=inner, modes=Table(meta["modes"]), stages=stages, **scalars)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"`path` must be a complete result; {name!r} is damaged ({type(error).__name__}: {error})"

@@ -22,7 +22,7 @@ from rdmc.inner import Chains, GuidedChains, Importance, InnerSampler, Started
 from rdmc.inner.base import Draws, Warm
 from rdmc.kernels import ULA
 from rdmc.level import Level, measure_level
-from rdmc.pilot import Pilot, Survey, Surveyor
+from rdmc.pilot import Pilot
 from rdmc.posterior import InnerPosterior
 from rdmc.process import OU, ForwardProcess
 from rdmc.rng import Streams
@@ -31,6 +31,7 @@ from rdmc.schedule import Fitted, Fixed, Schedule
 from rdmc.score import ScoreEstimate, ScoreEstimator, SteinControlVariate, Tweedie
 from rdmc.start import LangevinStart, MatchedNormal, Start
 from rdmc.steps import Bridge, Estimate, Exponential, Memory, Step
+from rdmc.survey import Survey, Surveyor
 
 __all__ = ["RDMC", "ReverseState"]
 

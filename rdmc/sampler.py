@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rdmc.density import Density
-from rdmc.pilot import Survey
 from rdmc.rng import SHARD_SIZE, Streams
+from rdmc.survey import Survey
+from rdmc.table import Table
 
 __all__ = ["Block", "Plan", "Progress", "Sampler", "Unit", "batches_of_shards", "pilot_streams"]
 
@@ -52,10 +53,12 @@ class Plan:
     Attributes:
         survey: What the pilot found, or None without a pilot.
         detail: Whatever else the sampler wants to hand to its own stages.
+        stages: What was tried before the populations, one row a stage, for the record of the run.
     """
 
     survey: Survey | None = None
     detail: Any = None
+    stages: Table = field(default_factory=lambda: Table({}))
 
     @property
     def found(self) -> Survey:
@@ -77,11 +80,13 @@ class Block:
         samples: ``(B, n, d)`` n draws from each particle, in the user's coordinates.
         inner: Per-stage diagnostics, each ``(stages,)``, or ``(units, stages)`` where every unit has its own.
         log_evidence: ``(units,)`` estimate of the log of the normalising constant by each unit, NaN where there is none.
+        evidence_variance: ``(units,)`` estimated relative variance of each unit's evidence, for samplers that know it.
     """
 
     samples: Tensor
     inner: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     log_evidence: Tensor | None = None
+    evidence_variance: Tensor | None = None
 
 
 S = TypeVar("S")

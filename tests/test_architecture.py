@@ -12,12 +12,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     ("errors", "typing", "rng", "table", "progress"),
-    ("density", "coordinates", "rate", "process", "grid", "mixture"),
+    ("density", "coordinates", "rate", "process", "grid", "mixture", "student", "trail"),
     ("posterior", "kernels", "optimise", "curvature"),
-    ("inner", "steps", "atlas"),
+    ("inner", "steps", "atlas", "approach", "survey"),
     ("pilot", "score"),
     ("schedule", "start", "sampler", "level"),
-    ("reverse", "baselines"),
+    ("correct",),
+    ("reverse", "baselines", "auto"),
     ("diagnostics", "registry"),
     ("export",),
     ("result",),

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from rdmc.mixture import GaussianMixture
-from rdmc.pilot import Survey
 from rdmc.rng import Streams
+from rdmc.survey import Survey
 
 __all__ = ["overdispersed"]
 

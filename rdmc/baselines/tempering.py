@@ -18,9 +18,10 @@ from rdmc.baselines.starts import overdispersed
 from rdmc.coordinates import InCoordinates
 from rdmc.density import Density
 from rdmc.kernels import MALA, Kernel
-from rdmc.pilot import Pilot, Survey
+from rdmc.pilot import Pilot
 from rdmc.rng import Streams
 from rdmc.sampler import Block, Plan, Progress, Unit, pilot_streams
+from rdmc.survey import Survey
 
 __all__ = ["ParallelTempering", "TemperingState"]
 

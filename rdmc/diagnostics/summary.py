@@ -35,6 +35,8 @@ class Summarisable(ResultLike, Protocol):
     @property
     def log_evidence_mcse(self) -> float | None: ...  # noqa: D102
     @property
+    def stages(self) -> Table: ...  # noqa: D102
+    @property
     def sampler(self) -> str: ...  # noqa: D102
     @property
     def seed(self) -> int | None: ...  # noqa: D102
@@ -82,6 +84,20 @@ def _modes(result: Summarisable) -> list[str]:
     return ["", f"Modes ({len(result.modes)}):", textwrap.indent(str(Table.from_rows(rows)), "  "), *tail]
 
 
+def _stages(result: Summarisable) -> list[str]:
+    if not len(result.stages):
+        return []
+    wanted = ("stage", "reference", "components", "forward", "reverse", "jump", "log_evidence", "gradients", "seconds")
+    shown = Table.from_rows(
+        [{name: _short(row[name]) for name in wanted if name in row} for row in result.stages[:SHOWN_MODES]]
+    )
+    return ["", "Stages before the populations:", textwrap.indent(str(shown), "  ")]
+
+
+def _short(value: object) -> object:
+    return ("" if np.isnan(value) else f"{value:.4g}") if isinstance(value, float) else value
+
+
 def _coordinates(result: Summarisable) -> list[str]:
     found = result.convergence
     if found.reason is not None and np.isnan(found.ess_bulk).all():
@@ -121,5 +137,5 @@ def summarise(result: Summarisable) -> str:
     """What ran, what it cost, the modes with their errors, agreement of the populations, and the problems."""
     head = f"{result.sampler}: {result.chains} populations x {result.draws} draws in {result.dim} dimensions"
     seed = "" if result.seed is None else f", seed {result.seed}"
-    sections = [_evidence(result), _modes(result), _coordinates(result), _problems(result)]
+    sections = [_evidence(result), _modes(result), _coordinates(result), _stages(result), _problems(result)]
     return "\n".join([head + seed, _cost(result), *(line for section in sections for line in section)])

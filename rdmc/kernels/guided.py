@@ -4,17 +4,50 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from rdmc.kernels.base import Info, State, evaluate, metropolis
 from rdmc.kernels.metric import Metric
-from rdmc.mixture import GaussianMixture
 from rdmc.rng import Streams
 from rdmc.typing import BatchedDensity
 
-__all__ = ["IndependenceJump", "MixtureMALA"]
+__all__ = ["Components", "IndependenceJump", "MixtureMALA", "Proposal"]
+
+
+class Proposal(Protocol):
+    """A law that can be drawn from and whose density is known."""
+
+    def draw(self, rng: Streams, lead: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
+        """``(*lead, B, d)`` draws, and something about each that is not used here."""
+        ...
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """``(...)`` normalised log density at ``(..., d)``."""
+        ...
+
+
+class Components(Protocol):
+    """A mixture seen as K regions, each with a scale matrix Sigma_k = L_k L_k^T."""
+
+    @property
+    def components(self) -> int:
+        """Number K of components."""
+        ...
+
+    def log_responsibilities(self, x: Tensor) -> Tensor:
+        """``(..., K)`` log probability of each region at x."""
+        ...
+
+    def colour(self, z: Tensor, label: Tensor) -> Tensor:
+        """``(..., d)`` L_k z."""
+        ...
+
+    def colour_transpose(self, v: Tensor, label: Tensor) -> Tensor:
+        """``(..., d)`` L_k^T v."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +61,12 @@ class IndependenceJump:
     Cost: one gradient evaluation a step, per chain (the gradient is kept for the move that follows).
 
     Args:
-        mixture: g; one for all particles or one per particle.
+        mixture: g, a law for all particles or a mixture with one per particle.
 
     Source: Tierney (1994), Annals of Statistics 22(4), section 2.3.3.
     """
 
-    mixture: GaussianMixture
+    mixture: Proposal
 
     @property
     def gradients(self) -> int:
@@ -84,7 +117,7 @@ class MixtureMALA:
         ValueError: If an argument is out of range.
     """
 
-    mixture: GaussianMixture
+    mixture: Components
     step_size: float = 0.5
     target_acceptance: float = 0.574
 

@@ -15,8 +15,9 @@ from rdmc.density import Density, as_density
 from rdmc.errors import DensityError
 from rdmc.mixture import GaussianMixture
 from rdmc.optimise import ascend
-from rdmc.pilot import Known, Pilot, Survey
+from rdmc.pilot import Pilot
 from rdmc.rng import Streams
+from rdmc.survey import Known, Survey
 
 F = torch.float64
 

@@ -88,7 +88,7 @@ def test_a_real_run_has_every_part_in_order(real: Result, written: Path) -> None
     assert "File written 20" in page.text
     assert "cannot be seen from the draws" in page.text
     assert real.config in page.text
-    assert len(page.all("svg")) == 3 + 2 + 1 + 4  # marginals and pair, ranks, weights, course
+    assert len(page.all("svg")) == 3 + 2 + 1 + 3  # marginals and pair, ranks, weights, course
     assert any("modes marked" in str(svg["aria-label"]) for svg in page.all("svg"))
     assert written.stat().st_size < 1_000_000
 

@@ -18,7 +18,6 @@ from rdmc.inner import Chains, FromSurrogate, GuidedChains, Importance, InnerSam
 from rdmc.kernels import HMC, MALA, ULA
 from rdmc.level import Level
 from rdmc.mixture import GaussianMixture
-from rdmc.pilot import Known, Survey
 from rdmc.process import EDM, OU, VE, VP
 from rdmc.rate import LinearRate
 from rdmc.reverse import RDMC
@@ -28,6 +27,7 @@ from rdmc.schedule import Fitted, Fixed
 from rdmc.score import MinimumVariance, SteinControlVariate, TargetScore, Tweedie
 from rdmc.start import LangevinStart, MatchedNormal
 from rdmc.steps import Ancestral, Bridge, EulerMaruyama, Exponential, Heun, Multistep, Step
+from rdmc.survey import Known, Survey
 from tests.stats import assert_moments, assert_within
 
 F = torch.float64

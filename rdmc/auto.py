@@ -1,0 +1,149 @@
+"""The default sampler: locate, find a reference, and correct every population from it."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rdmc.coordinates import InCoordinates
+from rdmc.correct.refine import Refined, Refinement
+from rdmc.correct.temper import Population, Stage
+from rdmc.density import Density
+from rdmc.pilot import Pilot
+from rdmc.rng import SHARD_SIZE, Streams
+from rdmc.sampler import Block, Plan, Progress, Unit, pilot_streams
+from rdmc.trail import Trail
+
+__all__ = ["Auto", "AutoState"]
+
+_REFINE_KEY = 0xFFFFFFFD  # streams that no (chain, shard) and no pilot can have
+_FEWEST = 256  # particles of a population, however few draws are wanted of it
+
+
+@dataclass(frozen=True, eq=False)
+class AutoState:
+    """A population between two temperatures.
+
+    Attributes:
+        population: The particles.
+        rung: Rungs of the ladder that are done.
+        log_evidence: ``()`` sum of the increments so far.
+        stages: What each rung was like, with its cost.
+        draws: Draws wanted of the population.
+    """
+
+    population: Population
+    rung: int
+    log_evidence: Tensor
+    stages: tuple[tuple[Stage, float, float], ...]
+    draws: int
+
+
+@dataclass(frozen=True)
+class Auto:
+    r"""Draws, mode weights and evidence from nothing but the density.
+
+    1. *Locate*: ascents from scattered points find the modes (:class:`rdmc.Pilot`).
+    2. *Refine*: trial populations are tempered from a reference to the target; the reference is judged from both sides and fitted
+       to where they went, until the two agree (:class:`rdmc.correct.Refinement`).
+    3. *Correct*: every population goes from the reference to the target with particles and random numbers of its own, by
+       sequential Monte Carlo on a ladder that is not adapted any more.
+
+    Law: pi in the limit of many particles, whatever the first two stages found; they decide the efficiency.
+    Evidence: the mean over populations of unbiased estimates.
+    Cost: 1 to 40 gradient evaluations a draw to locate, 10 to 250 to refine and 15 to 60 to correct, at 1000 draws in all; the
+    first two do not grow with the number of draws.
+
+    Args:
+        pilot: How modes are found.
+        refinement: How the reference is found, and how a population is tempered.
+
+    Raises:
+        DensityError: If the density is finite nowhere near the first points.
+        ImproperDensityError: If the mass runs off to infinity.
+
+    Example:
+        >>> Auto().refinement.goal
+        0.4
+    """
+
+    pilot: Pilot = Pilot()
+    refinement: Refinement = Refinement()
+
+    def batches(self, draws: int, chains: int) -> tuple[tuple[Unit, ...], ...]:
+        """One shard a batch; the shards of a population are of equal size, as each stands for the same evidence."""
+        shards = -(-draws // SHARD_SIZE)
+        size = max(_FEWEST, -(-draws // shards))
+        return tuple((Unit(chain, shard, size),) for chain in range(chains) for shard in range(shards))
+
+    def prepare(self, density: Density, seed: int) -> Plan:
+        """Locate and refine."""
+        trail = Trail(density)
+        survey = self.pilot.run(trail, pilot_streams(density, seed, self.pilot.starts))
+        refined = self.refinement.run(density, survey, trail, seed, _REFINE_KEY)
+        return Plan(refined.survey, refined, refined.stages)
+
+    def start(self, density: Density, plan: Plan, rng: Streams, draws: int) -> AutoState:
+        """Draws of the reference."""
+        refined: Refined = plan.detail
+        target = InCoordinates(density, refined.survey.affine)
+        population = self.refinement.tempering.begin(target, refined.reference.law, rng)
+        return AutoState(population, 0, refined.survey.affine.log_det(), (), draws)
+
+    def advance(self, density: Density, plan: Plan, state: AutoState, rng: Streams) -> AutoState:
+        """One temperature of the ladder."""
+        refined: Refined = plan.detail
+        before, clock = density.counter.gradients, time.perf_counter()
+        rungs = refined.trial.ladder.rungs
+        beta = rungs[state.rung - 1].beta if state.rung else 0.0
+        target = InCoordinates(density, refined.survey.affine)
+        population, _, stage = self.refinement.tempering.step(
+            target, refined.reference, state.population, beta, rungs[state.rung], rng
+        )
+        cost = float(density.counter.gradients - before), time.perf_counter() - clock
+        return replace(
+            state,
+            population=population,
+            rung=state.rung + 1,
+            log_evidence=state.log_evidence + stage.increment,
+            stages=(*state.stages, (stage, *cost)),
+        )
+
+    def progress(self, plan: Plan, state: AutoState) -> Progress:
+        """Temperatures done and expected."""
+        rungs = plan.detail.trial.ladder.rungs
+        label = f"beta {rungs[state.rung - 1].beta:.2g}" if state.rung else "reference"
+        return Progress(state.rung, len(rungs), label)
+
+    def collect(self, density: Density, plan: Plan, state: AutoState) -> Block:
+        """The draws, in the order of their ancestors; of an unfinished population, the particles at their present temperature."""
+        refined: Refined = plan.detail
+        rungs = refined.trial.ladder.rungs
+        x = refined.survey.affine.to_user(state.population.x)
+        columns = (
+            np.array([[float(part) for part in stage] for stage, *_ in state.stages]).reshape(-1, len(Stage._fields)).T
+        )
+        inner = dict(zip(Stage._fields, columns, strict=True))
+        inner["beta"] = np.array([rung.beta for rung in rungs[: state.rung]])
+        inner["evaluations"] = np.array([cost for _, cost, _ in state.stages])
+        inner["seconds"] = np.array([seconds for *_, seconds in state.stages])
+        finished = state.rung == len(rungs)
+        evidence = state.log_evidence if finished else torch.full_like(state.log_evidence, math.nan)
+        spread = state.stages[-1][0].spread if finished else torch.full_like(evidence, math.nan)
+        order = _first(len(x), state.draws, x.device)
+        return Block(x[order][:, None, :], inner, evidence[None], spread[None])
+
+
+def _first(particles: int, draws: int, device: torch.device) -> Tensor:
+    """An order of the particles whose first ``draws`` are spread evenly over all of them; where all are wanted, as they are."""
+    index = torch.arange(particles, device=device)
+    if draws >= particles:
+        return index
+    chosen = torch.zeros(particles, dtype=torch.bool, device=device)
+    chosen[torch.linspace(0, particles - 1, draws, device=device).round().long()] = True
+    return torch.cat([index[chosen], index[~chosen]])

@@ -1,0 +1,154 @@
+"""References to try: Gaussians at the modes, along the ascents' trail, and fitted to a population."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rdmc.coordinates import Affine, InCoordinates
+from rdmc.correct.axes import fit_axes
+from rdmc.correct.fit import fit_mixture, whitening
+from rdmc.correct.judge import Judgement, forward_efficiency, log_mean_exp, reverse_efficiency
+from rdmc.correct.product import fit_product, independent_directions
+from rdmc.correct.reference import Reference, covering
+from rdmc.correct.temper import Trial
+from rdmc.curvature import local_covariances, precisions
+from rdmc.density import Density
+from rdmc.mixture import GaussianMixture
+from rdmc.rng import Streams
+from rdmc.student import StudentMixture
+from rdmc.survey import Survey
+from rdmc.trail import Trail
+from rdmc.typing import BatchedDensity
+
+__all__ = ["along_trail", "fitted", "laplace"]
+
+_TESTS = 256  # draws on which a candidate's efficiency is measured before a population is spent on it
+_COMPONENTS = 40  # of a fit
+_ON_TRAIL = 20  # components along the trail
+_WIDENINGS = (1.05, 1.4, 2.2)  # of every component's standard deviations: a reference should be the wider of the two
+_AT_MODES = 10  # a product is fitted to one more draw of the modes' Gaussians for so many points, lest it lose a well
+_SINGULAR = 1e8  # condition number beyond which directions are none
+_SUPPORT = 20  # points a dimension, fewer than which say too little of covariances
+_HESSIANS = 1500  # points times dimensions at which curvature is measured, at most
+
+
+def laplace(target: BatchedDensity, survey: Survey, rng: Streams) -> tuple[Reference, Judgement]:
+    """The Gaussians at the modes with the best of several widths and tails, and what its draws say of it.
+
+    Cost: 256 density evaluations for each of nine.
+    """
+    return _best(target, _students(survey.surrogate.levelled(0.5), "modes"), rng)
+
+
+def along_trail(density: Density, survey: Survey, trail: Trail, rng: Streams) -> tuple[Survey, Reference]:
+    r"""The modes' Gaussians joined with those at the density's own scale around points that the ascents passed.
+
+    A point x with local covariance Sigma stands for a mass of about :math:`\pi(x) |2 \pi \Sigma|^{1/2}`: the peak of a funnel has a
+    high density and next to no mass. The coordinates become those in which this mass has unit covariance.
+
+    Cost: 4d gradient evaluations for each of up to 64 points, and 256 density evaluations for each of nine widths and tails.
+    """
+    d = survey.surrogate.dim
+    points, value = trail.thinned(max(8, min(64, _HESSIANS // d)))
+    target, z = InCoordinates(density, survey.affine), survey.affine.to_white(points)
+    covariance = local_covariances(*precisions(target, z), widest=float(z.abs().max()) + 1.0)
+    mass = value + 0.5 * torch.linalg.slogdet(covariance)[1]
+    heavy = mass.argsort(descending=True)[:_ON_TRAIL]
+    passed = GaussianMixture.from_covariance(
+        z[heavy], covariance[heavy], torch.softmax(mass[heavy], 0).clamp(min=1e-30)
+    )
+    affine = _mass_coordinates(passed)
+    survey = survey.seen_in(Affine(survey.affine.to_user(affine.centre), survey.affine.factor @ affine.factor))
+    passed = passed.affine(affine.centre, torch.linalg.inv(affine.factor))
+    core = GaussianMixture.pooled([(0.5, survey.surrogate.levelled(0.5)), (0.5, passed.levelled(0.5))])
+    target = InCoordinates(density, survey.affine)
+    return survey, _best(target, _students(core, "modes and trail"), rng)[0]
+
+
+def fitted(target: BatchedDensity, survey: Survey, trial: Trial, rng: Streams) -> tuple[Reference, Judgement]:
+    """The best of several references fitted to a trial's population.
+
+    A Dirichlet-process mixture, joined with the modes' Gaussians, with Gaussians at the density's own scale around some particles,
+    and with one broad Gaussian, in several widths and tails; and laws that factorise along common directions. Each is judged from
+    both sides: by the population, which costs nothing, and by draws of its own.
+
+    Cost: 4d gradient evaluations for each of up to 20 particles, and 256 density evaluations a candidate.
+    """
+    population = trial.population
+    d = survey.surrogate.dim
+    affine = whitening(population.x)
+    n = max(4, min(20, _HESSIANS // (2 * d)))
+    some = torch.linspace(0, len(population.x) - 1, n, device=population.x.device).long()
+    z = affine.to_white(population.x[some])
+    precision, width = precisions(InCoordinates(target, affine), z)
+    around = GaussianMixture.from_covariance(z, local_covariances(precision, width, widest=1.0), z.new_ones(n))
+    spread = covering(population.x, 2.0)
+    if len(population.x) >= _SUPPORT * d:
+        back = affine.to_white(torch.zeros_like(affine.centre)), affine.factor
+        fit = fit_mixture(population.x, _COMPONENTS)
+        parts = [(0.65, fit), (0.20, around.affine(*back)), (0.10, survey.surrogate), (0.05, spread)]
+        candidates = _students(GaussianMixture.pooled(parts), "fit")
+    else:
+        parts = [(0.90, survey.surrogate.levelled(0.5)), (0.10, spread)]
+        candidates = _students(GaussianMixture.pooled(parts), "modes and spread")
+    directions = affine.factor @ independent_directions(precision)
+    if bool(torch.isfinite(directions).all()) and float(torch.linalg.cond(directions)) < _SINGULAR:
+        candidates += _factorising(population.x, directions, survey.surrogate, rng)
+    return _best(target, candidates, rng, trial)
+
+
+def _students(core: GaussianMixture, name: str) -> list[Reference]:
+    """A mixture with each of several tails, from heavy ones to light ones, and widths."""
+    tails = (2, 5, 10 + core.dim)  # in many dimensions heavy tails hold most of the draws
+    return [Reference.student(core, df, widening, name) for df in tails for widening in _WIDENINGS]
+
+
+def _factorising(points: Tensor, directions: Tensor, modes: GaussianMixture, rng: Streams) -> list[Reference]:
+    """References that factorise along common directions: a product over all modes, and mixtures of products over the modes."""
+    everywhere = modes.levelled(1.0).draw(rng)[0][: len(points) // _AT_MODES]
+    # beside one law for all modes of a coordinate, a guide of one scale is enough
+    one_scale = GaussianMixture.from_covariance(modes.mean[:1], modes.within()[None], points.new_ones(1))
+    product = Reference(fit_product(torch.cat([points, everywhere]), directions), one_scale, "product")
+    guide = StudentMixture(modes.widened(_WIDENINGS[0]), 5)
+    axes = [Reference(fit_axes(points, directions, modes, df), guide, "axes") for df in (2, 5)]
+    return [product, *axes]
+
+
+def _best(
+    target: BatchedDensity, candidates: list[Reference], rng: Streams, trial: Trial | None = None
+) -> tuple[Reference, Judgement]:
+    r"""The candidate of the highest score, with its judgement (jumps are not tried).
+
+    Each is judged by draws of its own and, where there has been a trial, by its population at no evaluation. A candidate that sees
+    less evidence than another misses mass, and its forward share counts for as much less.
+    """
+    log_weights = []
+    for candidate in candidates:
+        x = candidate.law.draw(rng)[0][:_TESTS]
+        ratio = target(x) - candidate.law.log_prob(x)
+        log_weights.append(
+            torch.where(torch.isnan(ratio) | (ratio == torch.inf), torch.full_like(ratio, -torch.inf), ratio)
+        )
+    seen = torch.stack([log_mean_exp(weight) for weight in log_weights])
+    evidence = seen.max()
+    if trial is not None:
+        evidence = evidence.clamp(min=trial.log_evidence)
+    judged = []
+    for candidate, weight, own in zip(candidates, log_weights, seen, strict=True):
+        share = float((forward_efficiency(weight) * (own - evidence).exp()).nan_to_num())
+        reverse = 1.0
+        if trial is not None:
+            back = trial.population.value - candidate.law.log_prob(trial.population.x)
+            reverse = float(reverse_efficiency(back, evidence))
+        judged.append(Judgement(share, reverse, 1.0))
+    best = max(range(len(judged)), key=lambda i: judged[i].score)
+    return candidates[best], judged[best]
+
+
+def _mass_coordinates(mixture: GaussianMixture) -> Affine:
+    """Coordinates in which a mixture has mean 0 and unit covariance, however unequal its components."""
+    centre, covariance = mixture.moments()
+    scale = torch.diagonal(covariance).sqrt()
+    values, axes = torch.linalg.eigh(covariance / scale[:, None] / scale[None, :])
+    return Affine(centre, scale[:, None] * axes * values.clamp(min=1e-14).sqrt())

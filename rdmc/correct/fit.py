@@ -1,0 +1,64 @@
+"""Mixtures fitted to a population: a Dirichlet-process mixture by variational inference, from scikit-learn."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from rdmc.coordinates import Affine
+from rdmc.mixture import GaussianMixture
+
+__all__ = ["fit_mixture", "whitening"]
+
+_NARROW = 1e-4  # prior variance of a component relative to the population's: the default of 1 forbids narrow ones
+_ITERATIONS = 60
+
+
+def whitening(points: Tensor) -> Affine:
+    """Coordinates in which ``(M, d)`` points have mean 0 and unit covariance."""
+    centre = points.mean(0)
+    scale = points.std(0).clamp(min=torch.finfo(points.dtype).tiny)
+    scaled = (points - centre) / scale
+    correlation = scaled.T @ scaled / max(1, len(points) - 1)
+    variance, axes = torch.linalg.eigh(correlation)
+    return Affine(centre, scale[:, None] * axes * variance.clamp(min=1e-12).sqrt())
+
+
+def fit_mixture(points: Tensor, most: int, seed: int = 0) -> GaussianMixture:
+    """A Gaussian mixture near the law of ``(M, d)`` points, with as many components as they support.
+
+    The number of components is at most ``M / (4 d + 10)``, so that each has points enough for a covariance. Weights are moved
+    towards equal ones by a fifth.
+
+    Args:
+        points: Points, in any coordinates.
+        most: Largest number of components.
+        seed: Of the first assignment.
+    """
+    from sklearn.mixture import BayesianGaussianMixture
+
+    m, d = points.shape
+    affine = whitening(points)
+    components = max(1, min(most, m // (4 * d + 10)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # ConvergenceWarning: an unfinished fit is still a proposal
+        fit = BayesianGaussianMixture(
+            n_components=components,
+            reg_covar=1e-8,
+            max_iter=_ITERATIONS,
+            weight_concentration_prior=1.0 / components,
+            covariance_prior=_NARROW * torch.eye(d, dtype=torch.float64).numpy(),
+            init_params="k-means++",
+            random_state=seed,
+        ).fit(affine.to_white(points).double().cpu().numpy())
+    keep = fit.weights_ > (d + 2) / m
+    if not keep.any():
+        keep = fit.weights_ >= fit.weights_.max()
+    mean, covariance, weight = (
+        torch.as_tensor(part[keep], dtype=points.dtype, device=points.device)
+        for part in (fit.means_, fit.covariances_, fit.weights_)
+    )
+    white = GaussianMixture.from_covariance(mean, covariance, weight).levelled(0.2)
+    return white.affine(affine.to_white(torch.zeros_like(affine.centre)), affine.factor)

@@ -1,0 +1,53 @@
+"""How near a reference is to the target, seen from both sides."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["Judgement", "forward_efficiency", "log_mean_exp", "reverse_efficiency"]
+
+
+def log_mean_exp(values: Tensor) -> Tensor:
+    """``()`` log of the mean of the exponentials of ``(N,)`` values."""
+    return torch.logsumexp(values, 0) - math.log(values.shape[0])
+
+
+def forward_efficiency(log_weight: Tensor) -> Tensor:
+    r"""``()`` effective share :math:`(\sum w)^2 / (N \sum w^2)` of draws of the reference with ``(N,)`` log weights log pi/g.
+
+    Blind to what the reference does not reach: a mode it lacks has no draw to be weighed.
+    """
+    return (2.0 * log_mean_exp(log_weight) - log_mean_exp(2.0 * log_weight)).exp()
+
+
+def reverse_efficiency(log_weight: Tensor, log_evidence: Tensor) -> Tensor:
+    r"""``()`` the same share, :math:`Z / E_\pi[\pi/g]`, from ``(N,)`` log weights at draws of pi.
+
+    In the limit both are 1/(1 + chi-square divergence). They part where the population has reached places that the reference
+    hardly proposes: then this one is far smaller.
+    """
+    return (log_evidence - log_mean_exp(log_weight)).exp()
+
+
+class Judgement(NamedTuple):
+    """A reference seen from both sides, each number in [0, 1] up to noise; 1 where reference and target agree.
+
+    Attributes:
+        forward: Effective share of its draws as an importance sample of the target.
+        reverse: The same share from draws of the target.
+        jump: Acceptance of independence jumps at the target.
+    """
+
+    forward: float
+    reverse: float
+    jump: float
+
+    @property
+    def score(self) -> float:
+        """The least of the three: each is blind to something that another sees."""
+        worst = min(self)
+        return worst if worst == worst and all(part == part for part in self) else 0.0

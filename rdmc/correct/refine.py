@@ -1,0 +1,176 @@
+"""Find a reference that covers the target: try, judge, fit to where the particles went, and again."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+
+from rdmc.coordinates import InCoordinates
+from rdmc.correct.candidates import along_trail, fitted, laplace
+from rdmc.correct.judge import Judgement
+from rdmc.correct.reference import Reference
+from rdmc.correct.temper import Tempering, Trial
+from rdmc.density import Density
+from rdmc.pilot import extended
+from rdmc.rng import Streams
+from rdmc.survey import Survey
+from rdmc.table import Table
+from rdmc.trail import Trail
+
+__all__ = ["STAGE_COLUMNS", "Refined", "Refinement"]
+
+STAGE_COLUMNS = (
+    "stage",
+    "reference",
+    "components",
+    "unseen",
+    "temperatures",
+    "forward",
+    "reverse",
+    "jump",
+    "log_evidence",
+    "gradients",
+    "densities",
+    "seconds",
+)
+"""Columns of the stage table: what was tried, how near it was, what it cost."""
+
+_LAPLACE_ENOUGH = 0.2  # forward share above which the modes' own Gaussians are tried alone
+_GAIN = 1.1  # factor by which a round must better the best score to count as progress
+_SETTLED = 0.2  # nats by which the evidence may still rise
+_PATIENCE = 2
+_CLIMBERS = 64  # particles of a trial that look for modes where the population is
+_PROMISE = 0.5  # of the best score so far, below which a fitted reference is not worth a trial ...
+_SERVES = 0.1  # ... if the best serves already
+_COMPLETE = 0.05  # Good-Turing probability of a new mode below which the list of modes counts as complete
+
+
+@dataclass(frozen=True, eq=False)
+class Refined:
+    """The reference to use, and how it was found.
+
+    Attributes:
+        survey: The pilot's findings in the coordinates of the reference.
+        reference: The best reference.
+        trial: Its trial.
+        stages: One row per trial (:data:`STAGE_COLUMNS`).
+    """
+
+    survey: Survey
+    reference: Reference
+    trial: Trial
+    stages: Table
+
+
+@dataclass
+class _Log:
+    """Rows of the stage table, with costs measured from row to row, the first from the start of the run."""
+
+    density: Density
+    clock: float
+    spent: tuple[int, int] = (0, 0)
+    rows: list[dict[str, object]] = field(default_factory=list)
+
+    def add(
+        self, stage: str, reference: str, components: int, unseen: float, trial: Trial | None, shift: float
+    ) -> None:
+        judgement = trial.judgement if trial is not None else Judgement(math.nan, math.nan, math.nan)
+        now, clock = (self.density.counter.gradients, self.density.counter.densities), time.perf_counter()
+        self.rows.append(
+            {
+                "stage": stage,
+                "reference": reference,
+                "components": components,
+                "unseen": unseen,
+                "temperatures": len(trial.ladder.rungs) if trial is not None else 0,
+                **judgement._asdict(),
+                "log_evidence": trial.log_evidence + shift if trial is not None else math.nan,
+                "gradients": now[0] - self.spent[0],
+                "densities": now[1] - self.spent[1],
+                "seconds": clock - self.clock,
+            }
+        )
+        self.spent, self.clock = now, clock
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """Rounds of trial and fit, until the reference and the target agree from both sides.
+
+    The first reference is the pilot's mixture of Gaussians at the modes. Where that is poor, Gaussians at the density's own scale
+    along the ascents' trail are added, because the mass may be far from every peak. Each round tempers a population from the
+    reference and judges it; if it does not reach ``goal``, several references are fitted to the population and the best of them is
+    tried next. Rounds end when the goal is reached, or when neither the score nor the evidence moves any more.
+
+    Law: none; the reference decides the efficiency of what follows and not its law.
+    Cost: per round about 20 to 50 gradient evaluations a particle.
+
+    Args:
+        tempering: How a population is brought to the target.
+        particles: Particles of a trial.
+        rounds: At most this many trials.
+        goal: Score (see :class:`rdmc.correct.Judgement`) at which a reference is good enough, in (0, 1).
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    tempering: Tempering = Tempering()
+    particles: int = 1000
+    rounds: int = 8
+    goal: float = 0.4
+
+    def __post_init__(self) -> None:
+        if self.particles < 16 or self.rounds < 1:
+            raise ValueError(
+                f"`particles` and `rounds` must be at least 16 and 1, got {self.particles!r} and {self.rounds!r}"
+            )
+        if not 0.0 < self.goal < 1.0:
+            raise ValueError(f"`goal` must be in (0, 1), got {self.goal!r}")
+
+    def run(self, density: Density, survey: Survey, trail: Trail, seed: int, key: int) -> Refined:
+        """Find the reference.
+
+        Args:
+            density: The target, in the user's coordinates.
+            survey: What the pilot found.
+            trail: Where its ascents passed.
+            seed: Of the run.
+            key: First word of the keys of the random streams; the second is the round.
+        """
+        log = _Log(density, trail.began)
+        log.add("locate", "modes", survey.surrogate.components, survey.unseen, None, 0.0)
+
+        def streams(round_: int) -> Streams:
+            return Streams.seeded(seed, [self.particles], [(key, round_)], dtype=density.dtype, device=density.device)
+
+        rng = streams(0)
+        reference, seen = laplace(InCoordinates(density, survey.affine), survey, rng)
+        if seen.forward < _LAPLACE_ENOUGH:
+            survey, reference = along_trail(density, survey, trail, rng)
+        target = InCoordinates(density, survey.affine)
+        shift = float(survey.affine.log_det())
+        best: tuple[Reference, Trial] | None = None
+        quiet, evidence, highest = 0, math.nan, -math.inf
+        for round_ in range(1, self.rounds + 1):
+            trial = self.tempering.learn(target, reference, streams(round_))
+            log.add("temper", reference.name, reference.guide.components, math.nan, trial, shift)
+            score = trial.judgement.score
+            progress = best is None or score > _GAIN * best[1].judgement.score
+            rising = round_ > 1 and trial.log_evidence > highest + _SETTLED
+            quiet = 0 if progress or rising else quiet + 1
+            if best is None or score > best[1].judgement.score:
+                best = (reference, trial)
+            # a reference of incomplete modes can look perfect: another one, fitted to where the particles went, must confirm it
+            confirmed = survey.unseen <= _COMPLETE or abs(trial.log_evidence - evidence) < _SETTLED
+            evidence, highest = trial.log_evidence, max(highest, trial.log_evidence)
+            if (score >= self.goal and confirmed) or quiet >= _PATIENCE or round_ == self.rounds:
+                break
+            survey = extended(target, survey, trial.population.x[:: -(-self.particles // _CLIMBERS)])
+            reference, promise = fitted(target, survey, trial, streams(self.rounds + round_))
+            serves = confirmed and not rising and best[1].judgement.score >= _SERVES
+            if serves and promise.score < _PROMISE * best[1].judgement.score:
+                break
+        assert best is not None
+        return Refined(survey, *best, Table.from_rows(log.rows, STAGE_COLUMNS))

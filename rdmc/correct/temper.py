@@ -1,0 +1,267 @@
+r"""Tempered sequential Monte Carlo from a reference to the target, learnt once and then repeated without adaptation.
+
+A *trial* run chooses the temperatures, so that each step keeps a given effective share of the particles, and tunes the step sizes.
+Every population that follows repeats the trial's ladder with particles of its own and adapts nothing, so that its estimate of the
+evidence is unbiased given the trial, and populations are independent.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rdmc.correct.judge import Judgement, forward_efficiency, log_mean_exp, reverse_efficiency
+from rdmc.correct.reference import Law, Reference
+from rdmc.correct.tempered import Tempered
+from rdmc.kernels import IndependenceJump, Isotropic, MixtureMALA
+from rdmc.rng import Streams
+from rdmc.typing import BatchedDensity
+
+__all__ = ["Ladder", "Population", "Rung", "Stage", "Tempering", "Trial"]
+
+_LONGEST = 64  # temperatures of a trial; a reference that needs more is no reference
+_BISECTIONS = 40
+
+
+class Population(NamedTuple):
+    """N particles with equal weights.
+
+    Attributes:
+        x: ``(N, d)`` points.
+        value: ``(N,)`` log pi there.
+        grad: ``(N, d)`` its gradient.
+        origin: ``(N,)`` which draw of the reference each descends from.
+    """
+
+    x: Tensor
+    value: Tensor
+    grad: Tensor
+    origin: Tensor
+
+
+class Rung(NamedTuple):
+    """One temperature of a ladder: beta, rounds of moves there, and ``(1, K)`` log step sizes of the local moves."""
+
+    beta: float
+    rounds: int
+    tuning: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Ladder:
+    """What a trial learnt, and populations repeat: the rungs, the last of them at beta = 1."""
+
+    rungs: tuple[Rung, ...]
+
+
+class Stage(NamedTuple):
+    """What one temperature was like, as 0-d tensors: reading them is left to the end.
+
+    Attributes:
+        increment: Log of the mean weight: the step of the log evidence.
+        ess: Effective share of the particles after the step.
+        acceptance: Of local moves.
+        jump_acceptance: Of jumps.
+        nonfinite: Evaluations that gave NaN or ``+inf``.
+        spread: Estimated relative variance of the evidence up to here (:func:`_relative_variance`).
+    """
+
+    increment: Tensor
+    ess: Tensor
+    acceptance: Tensor
+    jump_acceptance: Tensor
+    nonfinite: Tensor
+    spread: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A run that learnt its own ladder.
+
+    Attributes:
+        population: Particles with law pi, up to the error of one run.
+        ladder: To be repeated by other populations.
+        log_evidence: Log of the normalising constant; slightly biased, as the ladder is learnt from the same particles.
+        judgement: How near the reference was.
+    """
+
+    population: Population
+    ladder: Ladder
+    log_evidence: float
+    judgement: Judgement
+
+
+@dataclass(frozen=True)
+class Tempering:
+    r"""Sequential Monte Carlo along :math:`g^{1-\beta} \pi^\beta`.
+
+    At each temperature the particles are weighed, resampled (systematic) and moved by rounds of one independence jump from g and
+    ``local`` preconditioned Langevin moves; all moves leave the law of the temperature invariant.
+
+    Law: pi in the limit of many particles, whatever g (with wider support). Error O(1/N) in law, O(1/sqrt N) in estimates.
+    Evidence: the product of the mean weights; unbiased on the natural scale for a ladder that was learnt elsewhere.
+    Cost: ``1 + (1 + local) x rounds`` gradient evaluations a particle, summed over the temperatures.
+
+    Args:
+        keep: Effective share of the particles that a temperature step keeps, in (0, 1).
+        local: Local moves a round.
+        rounds: Rounds at each temperature but the last.
+        last: Least and greatest number of rounds at beta = 1; between them as many as leave ``stale`` of the particles unjumped.
+        stale: Share of the particles that may be left where resampling put them, in (0, 1).
+        gain: Robbins-Monro gain of the step sizes, while learning.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Source: Del Moral, Doucet and Jasra (2006), JRSS B 68(3), 411-436; Beskos et al. (2016), Ann. Appl. Probab. 26(2) (adaptation).
+    """
+
+    keep: float = 0.5
+    local: int = 3
+    rounds: int = 2
+    last: tuple[int, int] = (4, 12)
+    stale: float = 0.02
+    gain: float = 0.4
+
+    def __post_init__(self) -> None:
+        for name in ("keep", "stale"):
+            if not 0.0 < getattr(self, name) < 1.0:
+                raise ValueError(f"`{name}` must be in (0, 1), got {getattr(self, name)!r}")
+        if self.local < 0 or self.rounds < 1:
+            raise ValueError(f"`local` and `rounds` must be at least 0 and 1, got {self.local!r} and {self.rounds!r}")
+        if not 1 <= self.last[0] <= self.last[1]:
+            raise ValueError(f"`last` must be two positive integers in increasing order, got {self.last!r}")
+
+    def begin(self, target: BatchedDensity, law: Law, rng: Streams) -> Population:
+        """Draws of the reference. Cost: one gradient evaluation a particle."""
+        x, _ = law.draw(rng)
+        value, grad = target.value_and_grad(x)
+        return Population(x, value, grad, torch.arange(len(x), device=x.device))
+
+    def learn(self, target: BatchedDensity, reference: Reference, rng: Streams) -> Trial:
+        """Go from the reference to the target, choosing temperatures and step sizes on the way."""
+        population = self.begin(target, reference.law, rng)
+        start = _log_ratio(population, reference.law)
+        forward = float(forward_efficiency(start))
+        local = MixtureMALA(reference.guide)
+        at = Tempered(target, reference.law, 1.0).state(*population[:3])
+        tuning, log_evidence, beta = local.tuning(at, rng), 0.0, 0.0
+        rungs: list[Rung] = []
+        jump = 0.0
+        while beta < 1.0:
+            ratio = _log_ratio(population, reference.law)
+            step = _next_beta(ratio, beta, self.keep) if len(rungs) < _LONGEST else 1.0
+            rung = Rung(step, self.rounds if step < 1.0 else self.last[0], tuning)
+            population, tuning, stage = self.step(target, reference, population, beta, rung, rng, self.gain)
+            beta, log_evidence = step, log_evidence + float(stage.increment)
+            jump = float(stage.jump_acceptance)
+            rungs.append(Rung(step, rung.rounds, tuning))
+        rungs[-1] = rungs[-1]._replace(rounds=self.last_rounds(jump))
+        end = _log_ratio(population, reference.law)
+        reverse = float(reverse_efficiency(end, torch.tensor(log_evidence, dtype=end.dtype)))
+        return Trial(population, Ladder(tuple(rungs)), log_evidence, Judgement(forward, reverse, jump))
+
+    def last_rounds(self, jump: float) -> int:
+        """Rounds at beta = 1 after which no more than ``stale`` of the particles have not jumped."""
+        low, high = self.last
+        if not 0.0 < jump < 1.0:
+            return low if jump >= 1.0 else high
+        return min(high, max(low, math.ceil(math.log(self.stale) / math.log1p(-jump))))
+
+    def step(
+        self,
+        target: BatchedDensity,
+        reference: Reference,
+        population: Population,
+        beta: float,
+        rung: Rung,
+        rng: Streams,
+        gain: float = 0.0,
+    ) -> tuple[Population, Tensor, Stage]:
+        """From ``beta`` to the rung: weigh, resample, move.
+
+        Args:
+            target: log pi.
+            reference: g and its guide.
+            population: Particles at ``beta``.
+            beta: Where they are, in [0, 1).
+            rung: Where they go.
+            rng: One shard of N particles.
+            gain: Of the adaptation of step sizes; 0 leaves them.
+
+        Returns:
+            The particles at the rung's beta, the step sizes at the end, and what the stage was like.
+        """
+        log_weight = (rung.beta - beta) * _log_ratio(population, reference.law)
+        chosen = _systematic(log_weight, rng)
+        x, value, grad, origin = (part[chosen] for part in population)
+        f = Tempered(target, reference.law, rung.beta)
+        state, tuning, metric = f.state(x, value, grad), rung.tuning, Isotropic()
+        jump, local = IndependenceJump(reference.law), MixtureMALA(reference.guide)
+        jumped, moved, wrong = [], [], []
+        for _ in range(rung.rounds):
+            state, info = jump.step(f, state, rng, tuning, metric)
+            jumped.append(info.acceptance.mean())
+            wrong.append(info.nonfinite.sum())
+            for _ in range(self.local):
+                state, info = local.step(f, state, rng, tuning, metric)
+                if gain:
+                    tuning = local.adapt(tuning, info, gain)
+                moved.append(info.acceptance.mean())
+                wrong.append(info.nonfinite.sum())
+        value, grad = f.target_part(state)
+        stage = Stage(
+            log_mean_exp(log_weight),
+            forward_efficiency(log_weight),
+            torch.stack(moved or [value.new_full((), math.nan)]).mean(),
+            torch.stack(jumped).mean(),
+            torch.stack(wrong).sum(),
+            _relative_variance(log_weight, population.origin),
+        )
+        return Population(state.x, value, grad, origin), tuning, stage
+
+
+def _log_ratio(population: Population, law: Law) -> Tensor:
+    """``(N,)`` log pi/g; ``-inf`` where pi is 0 or not a number, which a move can't have accepted but a first draw can meet."""
+    ratio = population.value - law.log_prob(population.x)
+    return torch.where(torch.isnan(ratio) | (ratio == torch.inf), torch.full_like(ratio, -torch.inf), ratio)
+
+
+def _relative_variance(log_weight: Tensor, origin: Tensor) -> Tensor:
+    r"""``()`` estimate of :math:`\mathrm{Var}(\hat Z) / Z^2` from one population, by the ancestors of its particles.
+
+    .. math:: \sum_k W_k^2 - 1/N, \qquad W_k \text{ the share of the weight that descends from the first draw } k
+
+    At the first temperature it is the variance of an importance sample; later, fewer ancestors mean more variance.
+
+    Source: Lee and Whiteley (2018), Biometrika 105(3), 609-625 (the leading term).
+    """
+    weight = torch.softmax(log_weight, 0)
+    share = torch.zeros_like(weight).index_add(0, origin, weight)
+    return (share.square().sum() - 1.0 / len(weight)).clamp(min=0.0)
+
+
+def _next_beta(ratio: Tensor, beta: float, keep: float) -> float:
+    """The largest beta that keeps the share, by bisection on the logarithm of the step."""
+    if float(forward_efficiency((1.0 - beta) * ratio)) >= keep:
+        return 1.0
+    low, high = math.log(1e-12), math.log(1.0 - beta)
+    for _ in range(_BISECTIONS):
+        middle = 0.5 * (low + high)
+        if float(forward_efficiency(math.exp(middle) * ratio)) >= keep:
+            low = middle
+        else:
+            high = middle
+    return beta + math.exp(low)
+
+
+def _systematic(log_weight: Tensor, rng: Streams) -> Tensor:
+    """``(N,)`` indices of a systematic resampling: in order, so that copies of one particle stand together."""
+    n = log_weight.shape[0]
+    cumulative = torch.softmax(log_weight, 0).cumsum(0)
+    u = (torch.arange(n, device=log_weight.device) + rng.uniform((n,))[0]) / n
+    return torch.searchsorted(cumulative / cumulative[-1], u).clamp(max=n - 1)

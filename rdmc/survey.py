@@ -1,0 +1,111 @@
+"""What is known of a target before any population runs: coordinates, modes, and a mixture of Gaussians at them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from rdmc.coordinates import Affine
+from rdmc.mixture import GaussianMixture
+from rdmc.rng import Streams
+from rdmc.typing import BatchedDensity
+
+__all__ = ["Known", "Survey", "Surveyor"]
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """What a pilot found.
+
+    Attributes:
+        affine: The coordinates z in which the modes lie about the origin and have unit width on average.
+        surrogate: Gaussian mixture in z, one component a mode.
+        peak: ``(K,)`` log density at each mode.
+        hits: ``(K,)`` ascents that ended at each mode.
+        unseen: Good-Turing estimate of the probability that one more ascent would find a new mode.
+    """
+
+    affine: Affine
+    surrogate: GaussianMixture
+    peak: Tensor
+    hits: Tensor
+    unseen: float
+
+    @property
+    def modes(self) -> Tensor:
+        """``(K, d)`` the modes in the user's coordinates."""
+        return self.affine.to_user(self.surrogate.mean)
+
+    def groups(self) -> list[int]:
+        """Which mode each component belongs to: components with no valley of a nat between them are one mode."""
+        k = self.surrogate.components
+        mean = self.surrogate.mean
+        u = torch.linspace(0.0, 1.0, 9, dtype=mean.dtype, device=mean.device)[:, None, None, None]
+        way = self.surrogate.log_prob(mean[None, :, None] * (1.0 - u) + mean[None, None] * u)
+        joined = way.amin(0) >= torch.minimum(way[0], way[-1]) - 1.0
+        group = list(range(k))
+        for i, j in joined.nonzero().tolist():
+            low, high = sorted((group[i], group[j]))
+            group = [low if g == high else g for g in group]
+        return group
+
+    def whitened(self) -> Survey:
+        """The same in coordinates where the components are centred and, on average, of unit covariance."""
+        centre, _ = self.surrogate.moments()
+        variance, axes = torch.linalg.eigh(self.surrogate.within())
+        inner = Affine(centre, axes * variance.clamp(min=1e-14 * float(variance[-1])).sqrt())
+        outer = Affine(self.affine.to_user(inner.centre), self.affine.factor @ inner.factor)
+        return replace(
+            self, affine=outer, surrogate=self.surrogate.affine(inner.centre, torch.linalg.inv(inner.factor))
+        )
+
+    def seen_in(self, affine: Affine) -> Survey:
+        """The same findings in other coordinates."""
+        between = torch.linalg.solve(affine.factor, self.affine.factor)
+        origin = torch.linalg.solve(self.affine.factor, affine.centre - self.affine.centre)
+        return replace(self, affine=affine, surrogate=self.surrogate.affine(origin, between))
+
+    @property
+    def spread(self) -> float:
+        """Largest standard deviation of the surrogate in any direction, in mean mode widths."""
+        _, covariance = self.surrogate.moments()
+        return math.sqrt(float(torch.linalg.eigvalsh(covariance)[-1]))
+
+
+class Surveyor(Protocol):
+    """A way to learn about the target before any population runs."""
+
+    @property
+    def starts(self) -> int:
+        """Particles whose random streams it uses."""
+        ...
+
+    def run(self, f: BatchedDensity, rng: Streams) -> Survey:
+        """Find modes, coordinates and the surrogate."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What the caller knows already, for example from a Laplace or variational approximation, in place of a pilot.
+
+    Cost: one density evaluation per component.
+
+    Args:
+        mixture: Gaussian mixture near the target, in the user's coordinates.
+    """
+
+    mixture: GaussianMixture
+    starts: int = 1
+
+    def run(self, f: BatchedDensity, rng: Streams) -> Survey:
+        """The mixture in coordinates of its own average scale."""
+        centre, _ = self.mixture.moments()
+        affine = Affine.from_covariance(centre, self.mixture.within())
+        surrogate = self.mixture.affine(affine.centre, torch.linalg.inv(affine.factor))
+        peak = f(self.mixture.mean)
+        return Survey(affine, surrogate, peak, torch.zeros(self.mixture.components, dtype=torch.int64), math.nan)
