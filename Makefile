@@ -31,7 +31,7 @@ ifneq ($(strip $(PYTHON312)),)
 	test -f $(VENV312)/.installed || $(PYTHON312) -m venv $(VENV312)
 	test -f $(VENV312)/.installed || $(VENV312)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[report,test]'
 	touch $(VENV312)/.installed
-	OMP_NUM_THREADS=1 $(VENV312)/bin/python -m pytest tests/export tests/result tests/cli tests/sampling/test_sample.py
+	OMP_NUM_THREADS=1 $(VENV312)/bin/python -m pytest tests/export tests/result tests/cli tests/report tests/sampling/test_sample.py
 else
 	@echo "no Python 3.12 here: the tests with ArviZ 1.x are skipped"
 endif
@@ -46,6 +46,8 @@ smoke: $(STAMP)
 	$(BIN)/python -m benchmarks.published --smoke
 	$(BIN)/python -m benchmarks.control_variate --smoke
 	$(BIN)/python -m benchmarks.closed_form --smoke
+	$(BIN)/python -m benchmarks.quality --smoke
+	$(BIN)/python -m benchmarks.peers --smoke
 
 clean:
 	rm -rf $(VENV) $(VENV312) demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache

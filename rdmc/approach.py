@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rdmc.coordinates import Affine, InCoordinates
-from rdmc.curvature import local_covariances, precisions, principal_axes
+from rdmc.curvature import local_axes, precisions, principal_axes
 from rdmc.errors import DensityError, ImproperDensityError
 from rdmc.optimise import Ascent, ascend
 from rdmc.typing import BatchedDensity
@@ -94,10 +94,8 @@ def _descended(f: BatchedDensity, affine: Affine, leaders: Tensor) -> tuple[Affi
     """
     for _ in range(_APPROACHES):
         origin = torch.zeros_like(affine.centre)
-        local = local_covariances(*precisions(InCoordinates(f, affine), origin[None]), widest=_WIDEST)[0]
-        variance, axes = torch.linalg.eigh(local)
-        factor = affine.factor @ (axes * variance.clamp(min=1e-14 * float(variance[-1])).sqrt())
-        affine = Affine(affine.centre, factor)
+        axes, sd = local_axes(*precisions(InCoordinates(f, affine), origin[None]), widest=_WIDEST)
+        affine = Affine(affine.centre, affine.factor @ (axes[0] * sd[0]))
         end = ascend(InCoordinates(f, affine), affine.to_white(leaders))
         leaders = affine.to_user(end.x)
         affine = Affine(leaders[end.value.argmax()], affine.factor)

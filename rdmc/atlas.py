@@ -16,6 +16,7 @@ __all__ = ["Atlas"]
 
 _GAIN = 0.05  # nats gained by a step of one width up the slope, above which the slope goes on
 _SLOPE = 0.3  # norm of the gradient, in units of the mode's own widths, above which a point is not a mode
+_LIGHTER = 7.0  # nats below the heaviest mode
 _VALLEY = 0.3  # nats by which the density must fall between two optima for them to be two components
 
 
@@ -52,6 +53,14 @@ class Atlas:
             elif self._found(left_x[i], left_value[i], left_grad[i]):
                 left &= ~self._claim(len(self.mean) - 1, left_x, left_value, left)
 
+    def recall(self, mixture: GaussianMixture, peak: Tensor, hits: Tensor) -> None:
+        """Take up modes found before, at no evaluation."""
+        self.mean += list(mixture.mean)
+        self.axes += list(mixture.basis)
+        self.sd += list(mixture.variance.sqrt())
+        self.peak += list(peak)
+        self.hits += hits.tolist()
+
     def excess(self, x: Tensor) -> Tensor:
         """``(M,)`` log density above what the known modes' Gaussians explain; where it is large, something is missing.
 
@@ -63,20 +72,37 @@ class Atlas:
         beyond = self.f(x) - explained
         return torch.where(torch.isnan(beyond), torch.full_like(beyond, -torch.inf), beyond)
 
+    def log_mass(self) -> Tensor:
+        """``(K,)`` log of the mass that Laplace's method gives each mode, up to a constant."""
+        return torch.stack(self.peak) + torch.stack(self.sd).log().sum(-1)
+
+    def heavy(self) -> list[int]:
+        """Hits of each mode that could matter: those not lighter than the heaviest by more than a rough estimate can err."""
+        mass = self.log_mass()
+        return [h for h, matters in zip(self.hits, (mass >= mass.max() - _LIGHTER).tolist(), strict=True) if matters]
+
     def unseen(self) -> float:
-        """Good-Turing: the fraction of ascents whose mode was reached only once."""
-        return sum(h == 1 for h in self.hits) / max(1, sum(self.hits))
+        """Good-Turing: the fraction of ascents to modes that matter whose mode was reached only once."""
+        hits = self.heavy()
+        return sum(h == 1 for h in hits) / max(1, sum(hits))
+
+    def richness(self) -> float:
+        """Chao's estimate of the number of modes that matter, from those that one ascent and two reached; a lower bound.
+
+        Source: Chao (1984), Scand. J. Statist. 11, 265-270.
+        """
+        hits = self.heavy()
+        once, twice = (sum(h == n for h in hits) for n in (1, 2))
+        return len(hits) + once * (once - 1) / (2.0 * (twice + 1))
 
     def surrogate(self, modes: int) -> tuple[GaussianMixture, Tensor, Tensor]:
         """The mixture of the heaviest modes, their peaks and hits; with a floor under small weights, for Laplace's are rough."""
         mean, axes, sd = torch.stack(self.mean), torch.stack(self.axes), torch.stack(self.sd)
         peak, hits = torch.stack(self.peak), torch.tensor(self.hits)
-        log_weight = peak + sd.log().sum(-1)
+        log_weight = self.log_mass()
         keep = log_weight.argsort(descending=True)[:modes]
         keep = keep[log_weight[keep] >= log_weight.max() - 20.0]
-        weight = torch.softmax(log_weight[keep], 0)
-        weight = 0.8 * weight + 0.2 / len(keep)
-        mixture = GaussianMixture(weight.log(), mean[keep], axes[keep], sd[keep].square())
+        mixture = GaussianMixture(log_weight[keep], mean[keep], axes[keep], sd[keep].square()).levelled(0.2)
         return mixture, peak[keep], hits[keep.cpu()]
 
     def _distance(self, k: int, x: Tensor) -> Tensor:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rdmc.linear import spectrum
 from rdmc.typing import BatchedDensity
 
-__all__ = ["local_covariances", "precisions", "principal_axes"]
+__all__ = ["local_axes", "precisions", "principal_axes"]
 
 _REACH = 1.5  # standard deviations from the mode at which a width is checked
 _DAMPING = 0.7  # a flat peak, falling as a fourth power, would make undamped corrections swing for ever
 _SETTLED = 0.15  # log of the factor below which a correction is the last
 _STRIDE = 2.3  # a width is corrected by at most a factor 10 at a time
 _WIDEST = 1e8
+_FLATTEST = 1e-12  # ratio of standard deviations beyond which axes are only rounding
 _FALL = 0.5 * _REACH**2  # what a Gaussian's log density falls by there
 
 
@@ -39,7 +41,7 @@ def principal_axes(f: BatchedDensity, x: Tensor, value: Tensor) -> tuple[Tensor,
     scaled = precision * width[:, None] * width[None, :]
     # far from any mode a second difference can overflow; such an entry says nothing, and the calibration finds the width
     scaled = torch.where(torch.isfinite(scaled), scaled, torch.eye(len(x), dtype=x.dtype, device=x.device))
-    eigenvalue, vector = torch.linalg.eigh(scaled)
+    eigenvalue, vector = spectrum(scaled)
     factor = width.clamp(1.0 / _WIDEST, _WIDEST)[:, None] * vector * eigenvalue.abs().clamp(min=1e-8).rsqrt()
     axes, sd, _ = torch.linalg.svd(factor)
     sd = _calibrated(f, x, value, axes, sd)
@@ -47,10 +49,10 @@ def principal_axes(f: BatchedDensity, x: Tensor, value: Tensor) -> tuple[Tensor,
     return axes, torch.where(torch.isfinite(sd), sd, torch.ones_like(sd)).clamp(1.0 / _WIDEST, _WIDEST)
 
 
-def local_covariances(precision: Tensor, width: Tensor, widest: float) -> Tensor:
-    r"""Covariances of the density's own scale around points anywhere, not only at modes.
+def local_axes(precision: Tensor, width: Tensor, widest: float) -> tuple[Tensor, Tensor]:
+    r"""The density's own axes and scales around points anywhere, not only at modes.
 
-    .. math:: \Sigma = |H|^{-1}
+    .. math:: V \operatorname{diag}(s^2) V^T = |H|^{-1}
 
     with absolute eigenvalues (the SoftAbs metric in its sharp limit): where the density bends upwards, as in a tail, its scale is
     still that of its bending.
@@ -61,7 +63,7 @@ def local_covariances(precision: Tensor, width: Tensor, widest: float) -> Tensor
         widest: Largest standard deviation to return in any direction.
 
     Returns:
-        ``(n, d, d)`` covariances.
+        ``(n, d, d)`` axes V as columns, and ``(n, d)`` standard deviations s along them.
 
     Source: Betancourt (2013), arXiv:1212.4693.
     """
@@ -70,12 +72,11 @@ def local_covariances(precision: Tensor, width: Tensor, widest: float) -> Tensor
     scaled = torch.where(
         torch.isfinite(scaled), scaled, torch.eye(width.shape[-1], dtype=width.dtype, device=width.device)
     )
-    eigenvalue, vector = torch.linalg.eigh(scaled)
+    eigenvalue, vector = spectrum(scaled)
     factor = width[:, :, None] * vector * eigenvalue.abs().clamp(min=1e-6).rsqrt()[:, None, :]
     axes, sd, _ = torch.linalg.svd(factor)
     sd = sd.clamp(max=widest)
-    sd = torch.maximum(sd, 1e-7 * sd[:, :1])
-    return (axes * sd.square()[:, None, :]) @ axes.mT
+    return axes, torch.maximum(sd, _FLATTEST * sd[:, :1])
 
 
 def precisions(f: BatchedDensity, x: Tensor) -> tuple[Tensor, Tensor]:

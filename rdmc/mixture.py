@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rdmc.linear import spectrum
 from rdmc.rng import Streams
 
 __all__ = ["GaussianMixture"]
@@ -50,8 +51,9 @@ class GaussianMixture:
     @classmethod
     def from_covariance(cls, mean: Tensor, covariance: Tensor, weight: Tensor) -> GaussianMixture:
         """From ``(K, d)`` means, ``(K, d, d)`` covariances and ``(K,)`` weights of any total."""
-        variance, basis = torch.linalg.eigh(covariance)
-        return cls(weight.log(), mean, basis, variance)
+        variance, basis = spectrum(covariance)
+        tiny = torch.finfo(variance.dtype).eps * variance[..., -1:]
+        return cls(weight.log(), mean, basis, torch.maximum(variance, tiny))
 
     @classmethod
     def isotropic(cls, mean: Tensor, sd: Tensor, weight: Tensor) -> GaussianMixture:
@@ -164,13 +166,13 @@ class GaussianMixture:
         return GaussianMixture(self.log_weight, self.mean, self.basis, self.variance * factor**2)
 
     def levelled(self, share: float) -> GaussianMixture:
-        """Weights moved by ``share`` towards equal ones: a weight that is wrong must not be wrong by orders of magnitude."""
-        weight = (1.0 - share) * self.log_weight.exp() + share / self.components
+        r"""Weights moved by ``share`` towards :math:`\sqrt{w_k}`: one that is wrong must not be wrong by orders of magnitude."""
+        root = torch.softmax(0.5 * self.log_weight, -1)
+        weight = (1.0 - share) * self.log_weight.exp() + share * root
         return GaussianMixture(weight.log(), self.mean, self.basis, self.variance)
 
     def affine(self, centre: Tensor, inverse: Tensor) -> GaussianMixture:
         """The mixture of ``inverse @ (x - centre)``."""
-        covariance = torch.einsum("kij,kj,klj->kil", self.basis, self.variance, self.basis)
-        return GaussianMixture.from_covariance(
-            (self.mean - centre) @ inverse.T, inverse @ covariance @ inverse.T, self.log_weight.exp()
-        )
+        # from factors, as a covariance would lose every direction of less than 1e-8 of the greatest width
+        basis, sd, _ = torch.linalg.svd(inverse @ (self.basis * self.variance.sqrt()[:, None, :]))
+        return GaussianMixture(self.log_weight, (self.mean - centre) @ inverse.T, basis, sd.square())

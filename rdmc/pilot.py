@@ -26,11 +26,8 @@ __all__ = ["Pilot", "extended"]
 _SEARCHES = 256  # batches of first points tried, at ever other radii, until the density is finite at one
 _CROWD = 32  # points a start in each of these batches
 _STRETCH = 3.0
-_HOPELESS = (
-    0.3  # Good-Turing probability of a new mode at which, with all places taken, no list of modes will be complete
-)
 _SCANNED = (2.0, 20.0)  # in widths of a mode, from where to where a scan looks for narrow modes
-_SCAN_DIM = 8  # beyond, a cone that a scan could hit is wide enough for ascents to find
+_SCAN_DIM = 6  # beyond, a ball small enough to escape the ascents escapes any scan too
 
 
 @dataclass(frozen=True)
@@ -53,8 +50,8 @@ class Pilot:
         candidates: Points a start is chosen from.
         patience: Rounds without a new mode before stopping.
         unseen: Stop only if the Good-Turing estimate of the probability of a new mode is at most this.
-        modes: Keep at most this many.
-        scan: In up to 8 dimensions, ``starts^2 x scan`` points are searched at the end for modes too narrow to draw ascents.
+        modes: Keep at most this many; if there are estimated to be more, no list of modes will do, and the search ends early.
+        scan: In up to 6 dimensions, ``starts^2 x scan`` points are searched at the end for modes too narrow to draw ascents.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -66,7 +63,7 @@ class Pilot:
     candidates: int = 32
     patience: int = 5
     unseen: float = 0.02
-    modes: int = 64
+    modes: int = 512
     scan: int = 24
 
     def __post_init__(self) -> None:
@@ -135,10 +132,10 @@ class Pilot:
         atlas.add(torch.cat([torch.zeros_like(affine.centre)[None], affine.to_white(reached.x)]))
         quiet = scanned = 0
         for _ in range(1, self.rounds):
-            known = len(atlas.mean)
+            known = len(atlas.heavy())
             atlas.add(self._next_points(atlas, rng))
-            quiet = quiet + 1 if len(atlas.mean) == known else 0
-            if len(atlas.mean) >= self.modes and atlas.unseen() > _HOPELESS:
+            quiet = quiet + 1 if len(atlas.heavy()) <= known else 0
+            if len(atlas.mean) >= self.starts and atlas.richness() > self.modes:
                 break
             if quiet >= self.patience and atlas.unseen() <= self.unseen:
                 if f.dim > _SCAN_DIM or len(atlas.mean) == scanned:
@@ -155,15 +152,15 @@ class Pilot:
 def extended(f: BatchedDensity, survey: Survey, points: Tensor) -> Survey:
     """A survey with the modes that ascents from more points reach, in the same coordinates; itself if there are none.
 
-    Cost: 5 to 15 gradient evaluations a point, and 4d for every mode, known ones included.
+    Cost: 5 to 15 gradient evaluations a point, and 4d for every new mode.
 
     Args:
         f: Log density in the survey's coordinates.
         survey: What is known.
-        points: ``(M, d)`` where to climb from; of a population, Good-Turing tells of the mass without a known mode.
+        points: ``(M, d)`` where to climb from.
     """
     atlas = Atlas(f)
-    atlas.add(survey.surrogate.mean)
+    atlas.recall(survey.surrogate, survey.peak, survey.hits)
     known = len(atlas.mean)
     atlas.add(points)
     if len(atlas.mean) <= known:

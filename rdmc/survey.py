@@ -10,11 +10,15 @@ import torch
 from torch import Tensor
 
 from rdmc.coordinates import Affine
+from rdmc.linear import spectrum
 from rdmc.mixture import GaussianMixture
 from rdmc.rng import Streams
 from rdmc.typing import BatchedDensity
 
 __all__ = ["Known", "Survey", "Surveyor"]
+
+
+_NEIGHBOURS = 16  # nearest components with which each is compared
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,11 +48,13 @@ class Survey:
         """Which mode each component belongs to: components with no valley of a nat between them are one mode."""
         k = self.surrogate.components
         mean = self.surrogate.mean
-        u = torch.linspace(0.0, 1.0, 9, dtype=mean.dtype, device=mean.device)[:, None, None, None]
-        way = self.surrogate.log_prob(mean[None, :, None] * (1.0 - u) + mean[None, None] * u)
+        near = torch.cdist(mean, mean).argsort(-1)[:, 1 : _NEIGHBOURS + 1]
+        pair = torch.stack([torch.arange(k, device=mean.device)[:, None].expand_as(near), near]).flatten(1)
+        u = torch.linspace(0.0, 1.0, 9, dtype=mean.dtype, device=mean.device)[:, None, None]
+        way = self.surrogate.log_prob(mean[pair[0]] * (1.0 - u) + mean[pair[1]] * u)
         joined = way.amin(0) >= torch.minimum(way[0], way[-1]) - 1.0
         group = list(range(k))
-        for i, j in joined.nonzero().tolist():
+        for i, j in pair[:, joined].T.tolist():
             low, high = sorted((group[i], group[j]))
             group = [low if g == high else g for g in group]
         return group
@@ -56,7 +62,7 @@ class Survey:
     def whitened(self) -> Survey:
         """The same in coordinates where the components are centred and, on average, of unit covariance."""
         centre, _ = self.surrogate.moments()
-        variance, axes = torch.linalg.eigh(self.surrogate.within())
+        variance, axes = spectrum(self.surrogate.within())
         inner = Affine(centre, axes * variance.clamp(min=1e-14 * float(variance[-1])).sqrt())
         outer = Affine(self.affine.to_user(inner.centre), self.affine.factor @ inner.factor)
         return replace(

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
-    ("errors", "typing", "rng", "table", "progress"),
+    ("errors", "typing", "rng", "table", "progress", "linear"),
     ("density", "coordinates", "rate", "process", "grid", "mixture", "student", "trail"),
     ("posterior", "kernels", "optimise", "curvature"),
     ("inner", "steps", "atlas", "approach", "survey"),

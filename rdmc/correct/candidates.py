@@ -12,8 +12,9 @@ from rdmc.correct.judge import Judgement, forward_efficiency, log_mean_exp, reve
 from rdmc.correct.product import fit_product, independent_directions
 from rdmc.correct.reference import Reference, covering
 from rdmc.correct.temper import Trial
-from rdmc.curvature import local_covariances, precisions
+from rdmc.curvature import local_axes, precisions
 from rdmc.density import Density
+from rdmc.linear import spectrum
 from rdmc.mixture import GaussianMixture
 from rdmc.rng import Streams
 from rdmc.student import StudentMixture
@@ -26,7 +27,10 @@ __all__ = ["along_trail", "fitted", "laplace"]
 _TESTS = 256  # draws on which a candidate's efficiency is measured before a population is spent on it
 _COMPONENTS = 40  # of a fit
 _ON_TRAIL = 20  # components along the trail
-_WIDENINGS = (1.05, 1.4, 2.2)  # of every component's standard deviations: a reference should be the wider of the two
+_WIDENINGS = (2.2, 1.4, 1.05)  # of every component's standard deviations: a reference should be the wider of the two
+_LIGHT = 10  # degrees of freedom that a Gaussian tail counts as
+_NEARLY = 0.8  # of the highest score, at which a heavier tail is taken
+_FAINT = 69.0  # nats below the heaviest component, as low as another's weight may be
 _AT_MODES = 10  # a product is fitted to one more draw of the modes' Gaussians for so many points, lest it lose a well
 _SINGULAR = 1e8  # condition number beyond which directions are none
 _SUPPORT = 20  # points a dimension, fewer than which say too little of covariances
@@ -52,11 +56,11 @@ def along_trail(density: Density, survey: Survey, trail: Trail, rng: Streams) ->
     d = survey.surrogate.dim
     points, value = trail.thinned(max(8, min(64, _HESSIANS // d)))
     target, z = InCoordinates(density, survey.affine), survey.affine.to_white(points)
-    covariance = local_covariances(*precisions(target, z), widest=float(z.abs().max()) + 1.0)
-    mass = value + 0.5 * torch.linalg.slogdet(covariance)[1]
+    axes, sd = local_axes(*precisions(target, z), widest=float(z.abs().max()) + 1.0)
+    mass = value + sd.log().sum(-1)
     heavy = mass.argsort(descending=True)[:_ON_TRAIL]
-    passed = GaussianMixture.from_covariance(
-        z[heavy], covariance[heavy], torch.softmax(mass[heavy], 0).clamp(min=1e-30)
+    passed = GaussianMixture(
+        mass[heavy].clamp(min=float(mass.max()) - _FAINT), z[heavy], axes[heavy], sd[heavy].square()
     )
     affine = _mass_coordinates(passed)
     survey = survey.seen_in(Affine(survey.affine.to_user(affine.centre), survey.affine.factor @ affine.factor))
@@ -82,7 +86,8 @@ def fitted(target: BatchedDensity, survey: Survey, trial: Trial, rng: Streams) -
     some = torch.linspace(0, len(population.x) - 1, n, device=population.x.device).long()
     z = affine.to_white(population.x[some])
     precision, width = precisions(InCoordinates(target, affine), z)
-    around = GaussianMixture.from_covariance(z, local_covariances(precision, width, widest=1.0), z.new_ones(n))
+    axes, sd = local_axes(precision, width, widest=1.0)
+    around = GaussianMixture(z.new_zeros(n), z, axes, sd.square())
     spread = covering(population.x, 2.0)
     if len(population.x) >= _SUPPORT * d:
         back = affine.to_white(torch.zeros_like(affine.centre)), affine.factor
@@ -94,13 +99,14 @@ def fitted(target: BatchedDensity, survey: Survey, trial: Trial, rng: Streams) -
         candidates = _students(GaussianMixture.pooled(parts), "modes and spread")
     directions = affine.factor @ independent_directions(precision)
     if bool(torch.isfinite(directions).all()) and float(torch.linalg.cond(directions)) < _SINGULAR:
-        candidates += _factorising(population.x, directions, survey.surrogate, rng)
+        candidates = [*_factorising(population.x, directions, survey.surrogate, rng), *candidates]
+        candidates.sort(key=lambda candidate: candidate.tail)
     return _best(target, candidates, rng, trial)
 
 
 def _students(core: GaussianMixture, name: str) -> list[Reference]:
     """A mixture with each of several tails, from heavy ones to light ones, and widths."""
-    tails = (2, 5, 10 + core.dim)  # in many dimensions heavy tails hold most of the draws
+    tails = (2, 5, _LIGHT + core.dim)  # in many dimensions heavy tails hold most of the draws
     return [Reference.student(core, df, widening, name) for df in tails for widening in _WIDENINGS]
 
 
@@ -110,15 +116,18 @@ def _factorising(points: Tensor, directions: Tensor, modes: GaussianMixture, rng
     # beside one law for all modes of a coordinate, a guide of one scale is enough
     one_scale = GaussianMixture.from_covariance(modes.mean[:1], modes.within()[None], points.new_ones(1))
     product = Reference(fit_product(torch.cat([points, everywhere]), directions), one_scale, "product")
-    guide = StudentMixture(modes.widened(_WIDENINGS[0]), 5)
-    axes = [Reference(fit_axes(points, directions, modes, df), guide, "axes") for df in (2, 5)]
+    guide = StudentMixture(modes.widened(_WIDENINGS[-1]), 5)
+    axes = [Reference(fit_axes(points, directions, modes, df), guide, "axes", df) for df in (2, 5)]
     return [product, *axes]
 
 
 def _best(
     target: BatchedDensity, candidates: list[Reference], rng: Streams, trial: Trial | None = None
 ) -> tuple[Reference, Judgement]:
-    r"""The candidate of the highest score, with its judgement (jumps are not tried).
+    r"""The first candidate whose score is near the highest, with its judgement (jumps are not tried).
+
+    Candidates stand in the order of their tails, heaviest first: what a light tail leaves out, neither its own draws nor a
+    population that came from a light tail can show.
 
     Each is judged by draws of its own and, where there has been a trial, by its population at no evaluation. A candidate that sees
     less evidence than another misses mass, and its forward share counts for as much less.
@@ -131,24 +140,25 @@ def _best(
             torch.where(torch.isnan(ratio) | (ratio == torch.inf), torch.full_like(ratio, -torch.inf), ratio)
         )
     seen = torch.stack([log_mean_exp(weight) for weight in log_weights])
-    evidence = seen.max()
-    if trial is not None:
-        evidence = evidence.clamp(min=trial.log_evidence)
-    judged = []
-    for candidate, weight, own in zip(candidates, log_weights, seen, strict=True):
-        share = float((forward_efficiency(weight) * (own - evidence).exp()).nan_to_num())
-        reverse = 1.0
-        if trial is not None:
-            back = trial.population.value - candidate.law.log_prob(trial.population.x)
-            reverse = float(reverse_efficiency(back, evidence))
-        judged.append(Judgement(share, reverse, 1.0))
-    best = max(range(len(judged)), key=lambda i: judged[i].score)
-    return candidates[best], judged[best]
+    share = torch.stack([forward_efficiency(weight).nan_to_num() for weight in log_weights])
+    if trial is None:  # the same components in other widths: none misses what another has
+        judged = [Judgement(own, 1.0, 1.0) for own in share.tolist()]
+    else:
+        evidence = seen[share.argmax()].clamp(min=trial.log_evidence)
+        share = share * (seen - evidence).exp().clamp(max=1.0).nan_to_num()
+        back = [trial.population.value - candidate.law.log_prob(trial.population.x) for candidate in candidates]
+        judged = [
+            Judgement(own, min(1.0, float(reverse_efficiency(weight, evidence))), 1.0)
+            for own, weight in zip(share.tolist(), back, strict=True)
+        ]
+    enough = _NEARLY * max(judgement.score for judgement in judged)
+    chosen = next(i for i, judgement in enumerate(judged) if judgement.score >= enough)
+    return candidates[chosen], judged[chosen]
 
 
 def _mass_coordinates(mixture: GaussianMixture) -> Affine:
     """Coordinates in which a mixture has mean 0 and unit covariance, however unequal its components."""
     centre, covariance = mixture.moments()
     scale = torch.diagonal(covariance).sqrt()
-    values, axes = torch.linalg.eigh(covariance / scale[:, None] / scale[None, :])
+    values, axes = spectrum(covariance / scale[:, None] / scale[None, :])
     return Affine(centre, scale[:, None] * axes * values.clamp(min=1e-14).sqrt())

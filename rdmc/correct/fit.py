@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rdmc.coordinates import Affine
+from rdmc.linear import spectrum
 from rdmc.mixture import GaussianMixture
 
 __all__ = ["fit_mixture", "whitening"]
@@ -22,7 +23,7 @@ def whitening(points: Tensor) -> Affine:
     scale = points.std(0).clamp(min=torch.finfo(points.dtype).tiny)
     scaled = (points - centre) / scale
     correlation = scaled.T @ scaled / max(1, len(points) - 1)
-    variance, axes = torch.linalg.eigh(correlation)
+    variance, axes = spectrum(correlation)
     return Affine(centre, scale[:, None] * axes * variance.clamp(min=1e-12).sqrt())
 
 
@@ -30,7 +31,7 @@ def fit_mixture(points: Tensor, most: int, seed: int = 0) -> GaussianMixture:
     """A Gaussian mixture near the law of ``(M, d)`` points, with as many components as they support.
 
     The number of components is at most ``M / (4 d + 10)``, so that each has points enough for a covariance. Weights are moved
-    towards equal ones by a fifth.
+    towards their square roots by a fifth.
 
     Args:
         points: Points, in any coordinates.

@@ -51,3 +51,12 @@ class Judgement(NamedTuple):
         """The least of the three: each is blind to something that another sees."""
         worst = min(self)
         return worst if worst == worst and all(part == part for part in self) else 0.0
+
+    @property
+    def merit(self) -> float:
+        r"""How well it serves whatever it may lack: the least of jump and the roots of both shares.
+
+        The shares are of second order, ruled by the few largest weights; their roots compare with an acceptance.
+        """
+        values = (self.jump, math.sqrt(max(0.0, self.forward)), math.sqrt(max(0.0, self.reverse)))
+        return min(values) if self.score > 0.0 or all(value == value for value in self) else 0.0

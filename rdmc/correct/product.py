@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rdmc.coordinates import Affine
+from rdmc.linear import spectrum
 from rdmc.rng import Streams
 
 __all__ = ["ProductMixture", "fit_product", "independent_directions"]
@@ -82,12 +83,12 @@ def independent_directions(precision: Tensor) -> Tensor:
     n = len(precision)
     scale = torch.diagonal(precision, dim1=-2, dim2=-1).abs().mean(0).clamp(min=1e-30).rsqrt()
     scaled = precision * scale[:, None] * scale[None, :]
-    values, vectors = torch.linalg.eigh(scaled.mean(0))
+    values, vectors = spectrum(scaled.mean(0))
     root = vectors * values.abs().clamp(min=1e-8 * float(values.abs().max())).rsqrt()
     # weights that are no multiple of each other; which ones does not matter
     weight = torch.cos(torch.arange(n, dtype=precision.dtype, device=precision.device).square())
     mixed = root.T @ torch.einsum("n,nij->ij", weight, scaled) @ root
-    return scale[:, None] * (root @ torch.linalg.eigh(0.5 * (mixed + mixed.T))[1])
+    return scale[:, None] * (root @ spectrum(0.5 * (mixed + mixed.T))[1])
 
 
 def fit_product(points: Tensor, directions: Tensor) -> ProductMixture:

@@ -31,17 +31,19 @@ class Reference:
         law: The law g that draws, weights and jumps come from.
         guide: Mixture whose component covariances precondition local moves.
         name: What it is, for the record of the run.
+        tail: Degrees of freedom of its tails; a Gaussian's count as 10.
     """
 
     law: Law
     guide: Components
     name: str
+    tail: int = 10
 
     @classmethod
     def student(cls, mixture: GaussianMixture, df: int, widening: float, name: str) -> Reference:
         """A mixture widened and given Student tails, as law and as guide."""
         law = StudentMixture(mixture.widened(widening), df)
-        return cls(law, law, name)
+        return cls(law, law, name, df)
 
 
 def covering(points: Tensor, widening: float) -> GaussianMixture:

@@ -37,7 +37,7 @@ STAGE_COLUMNS = (
 """Columns of the stage table: what was tried, how near it was, what it cost."""
 
 _LAPLACE_ENOUGH = 0.2  # forward share above which the modes' own Gaussians are tried alone
-_GAIN = 1.1  # factor by which a round must better the best score to count as progress
+_GAIN = 1.1  # factor by which a round must better the best merit to count as progress
 _SETTLED = 0.2  # nats by which the evidence may still rise
 _PATIENCE = 2
 _CLIMBERS = 64  # particles of a trial that look for modes where the population is
@@ -157,17 +157,18 @@ class Refinement:
             trial = self.tempering.learn(target, reference, streams(round_))
             log.add("temper", reference.name, reference.guide.components, math.nan, trial, shift)
             score = trial.judgement.score
-            progress = best is None or score > _GAIN * best[1].judgement.score
+            progress = best is None or trial.judgement.merit > _GAIN * best[1].judgement.merit
             rising = round_ > 1 and trial.log_evidence > highest + _SETTLED
             quiet = 0 if progress or rising else quiet + 1
-            if best is None or score > best[1].judgement.score:
+            if best is None or trial.judgement.merit > best[1].judgement.merit:
                 best = (reference, trial)
             # a reference of incomplete modes can look perfect: another one, fitted to where the particles went, must confirm it
             confirmed = survey.unseen <= _COMPLETE or abs(trial.log_evidence - evidence) < _SETTLED
             evidence, highest = trial.log_evidence, max(highest, trial.log_evidence)
             if (score >= self.goal and confirmed) or quiet >= _PATIENCE or round_ == self.rounds:
                 break
-            survey = extended(target, survey, trial.population.x[:: -(-self.particles // _CLIMBERS)])
+            if survey.unseen <= _COMPLETE:
+                survey = extended(target, survey, trial.population.x[:: -(-self.particles // _CLIMBERS)])
             reference, promise = fitted(target, survey, trial, streams(self.rounds + round_))
             serves = confirmed and not rising and best[1].judgement.score >= _SERVES
             if serves and promise.score < _PROMISE * best[1].judgement.score:

@@ -155,7 +155,9 @@ class Tempering:
         while beta < 1.0:
             ratio = _log_ratio(population, reference.law)
             step = _next_beta(ratio, beta, self.keep) if len(rungs) < _LONGEST else 1.0
-            rung = Rung(step, self.rounds if step < 1.0 else self.last[0], tuning)
+            # where the first draws are nearly right already, two rounds tell the acceptance of jumps
+            rounds = self.rounds if step < 1.0 or forward >= self.keep else self.last[0]
+            rung = Rung(step, rounds, tuning)
             population, tuning, stage = self.step(target, reference, population, beta, rung, rng, self.gain)
             beta, log_evidence = step, log_evidence + float(stage.increment)
             jump = float(stage.jump_acceptance)
@@ -260,8 +262,11 @@ def _next_beta(ratio: Tensor, beta: float, keep: float) -> float:
 
 
 def _systematic(log_weight: Tensor, rng: Streams) -> Tensor:
-    """``(N,)`` indices of a systematic resampling: in order, so that copies of one particle stand together."""
+    """``(N,)`` indices of a systematic resampling: in order but for one turn, so that copies of one particle stand together.
+
+    The grid starts at a uniform place and goes around, so that every slot alone has the law of the weights.
+    """
     n = log_weight.shape[0]
     cumulative = torch.softmax(log_weight, 0).cumsum(0)
-    u = (torch.arange(n, device=log_weight.device) + rng.uniform((n,))[0]) / n
+    u = (torch.arange(n, device=log_weight.device) / n + rng.uniform((n,))[0]) % 1.0
     return torch.searchsorted(cumulative / cumulative[-1], u).clamp(max=n - 1)

@@ -1,0 +1,77 @@
+"""References to try are laws, whatever the survey and the trail look like, and the best of them is the one chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+import targets
+from rdmc.coordinates import InCoordinates
+from rdmc.correct import Tempering
+from rdmc.correct.candidates import along_trail, fitted, laplace
+from rdmc.correct.judge import forward_efficiency
+from rdmc.density import Density, as_density
+from rdmc.pilot import Pilot
+from rdmc.sampler import pilot_streams
+from rdmc.survey import Survey
+from rdmc.trail import Trail
+from targets.base import Target
+from tests.correct.cases import streams
+
+
+def surveyed(target: Target, seed: int) -> tuple[Density, Survey, Trail]:
+    density = as_density(target)
+    trail = Trail(density)
+    return density, Pilot().run(trail, pilot_streams(density, seed, 64)), trail
+
+
+def test_where_modes_are_gaussian_their_gaussians_are_enough() -> None:
+    target = targets.disguise(targets.two_modes(8), 3)
+    density, survey, _ = surveyed(target, 0)
+    before = density.counter.densities
+    reference, seen = laplace(InCoordinates(density, survey.affine), survey, streams(1000))
+    assert density.counter.densities - before == 9 * 256
+    x = reference.law.draw(streams(4000, 1))[0]
+    ratio = density(survey.affine.to_user(x)) - reference.law.log_prob(x)
+    share = float(forward_efficiency(ratio))
+    # a share counts for less where another candidate saw more evidence, if only by chance
+    assert share > 0.6 and 0.2 < seen.forward < share + 0.15
+
+
+@pytest.mark.parametrize(
+    ("make", "disguised", "seed"),
+    [
+        (targets.banana, 0, 0),
+        (targets.eight_schools, 1, 0),
+        (lambda: targets.funnel(10), 2, 0),
+        (lambda: targets.funnel(10), 1, 3),  # a point of the trail is 1e9 widths out
+        (lambda: targets.student_mixture(5), 1, 1),
+    ],
+    ids=["banana", "schools", "funnel", "funnel-far", "student"],
+)
+def test_along_any_trail_there_is_a_law(make: Callable[[], Target], disguised: int, seed: int) -> None:
+    density, survey, trail = surveyed(targets.disguise(make(), disguised), seed)
+    survey, reference = along_trail(density, survey, trail, streams(1000))
+    x = reference.law.draw(streams(1000, 1))[0]
+    value, grad = reference.law.value_and_grad(x)
+    assert bool(torch.isfinite(x).all() and torch.isfinite(value).all() and torch.isfinite(grad).all())
+    assert bool((reference.law.core.variance > 0.0).all())  # type: ignore[attr-defined]
+    assert bool(torch.isfinite(density(survey.affine.to_user(x))).double().mean() > 0.1)
+
+
+def test_a_fit_to_where_particles_went_is_nearer_than_what_they_came_from() -> None:
+    """A banana from the Gaussian at its mode, by draws that had no part in the choice."""
+    target = targets.banana()
+    density, survey, _ = surveyed(target, 0)
+    f = InCoordinates(density, survey.affine)
+    first, _ = laplace(f, survey, streams(1000))
+    trial = Tempering().learn(f, first, streams(1000, 1))
+    reference, _ = fitted(f, survey, trial, streams(1000, 2))
+    before, after = (
+        float(forward_efficiency(f(x) - law.log_prob(x)))
+        for law in (first.law, reference.law)
+        for x in (law.draw(streams(4000, 3))[0],)
+    )
+    assert after > 1.5 * before

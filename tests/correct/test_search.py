@@ -1,0 +1,102 @@
+"""The pilot beyond ascents: a scan for narrow modes, an end where there are too many, and a way in from where nothing is finite."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+import targets
+from rdmc.approach import _Compressed, climb
+from rdmc.atlas import Atlas
+from rdmc.density import Density, as_density
+from rdmc.optimise import ascend
+from rdmc.pilot import Pilot
+from rdmc.rng import Streams
+from tests.correct.cases import as_target, core, streams
+from tests.laws.cases import F, generator
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_narrow_mode_beside_a_wide_one_is_found(seed: int) -> None:
+    target = targets.disguise(targets.entropic_pair(5), seed)
+    pilot = Pilot()
+    found = pilot.run(as_density(target), Streams.seeded(seed, [pilot.starts]))
+    assert len(target.mode_of(found.modes).unique()) == 2
+
+
+def test_a_scan_gives_one_point_a_shell_where_the_excess_is_greatest() -> None:
+    """A spike of sd .05 half a unit from the one known mode takes the shells that can see it; the cost is starts^2 x scan."""
+    spike = torch.tensor([0.5, 0.0], dtype=F)
+
+    def f(x: Tensor) -> Tensor:
+        narrow = 8.0 - 0.5 * ((x - spike) / 0.05).square().sum(-1)
+        return torch.logaddexp(-0.5 * x.square().sum(-1), narrow)
+
+    density, pilot = Density(f, 2), Pilot(starts=16, scan=64)
+    atlas = Atlas(density)
+    atlas.add(torch.full((1, 2), -2.0, dtype=F))
+    assert len(atlas.mean) == 1 and float(atlas.mean[0].norm()) < 0.1
+    before = density.counter.densities
+    points = pilot._scan(atlas, streams(16))
+    assert points.shape == (16, 2) and density.counter.densities - before == 16**2 * 64
+    near = (points - spike).norm(dim=-1)
+    assert int((near < 0.15).sum()) >= 3
+    assert float(points.norm(dim=-1).max()) > 5.0  # the outer shells search elsewhere
+
+
+def test_the_search_ends_when_all_places_are_taken() -> None:
+    """2^12 modes and 8 places: far fewer rounds than allowed, and the survey says that more are unseen."""
+    density = as_density(targets.double_wells(12, 12, 4.0))
+    pilot = Pilot(starts=32, modes=8, rounds=32)
+    found = pilot.run(density, streams(32))
+    assert found.surrogate.components <= 8 and found.unseen > 0.3
+    assert density.counter.densities < 8 * 32 * 32 + 32 * 32 * 24 * 12
+
+
+def test_where_some_first_points_are_finite_they_are_taken_as_they_are() -> None:
+    density, pilot = (
+        Density(lambda x: torch.where(x[..., 0] > 0.0, -x.square().sum(-1), -torch.inf), 2),
+        Pilot(starts=8),
+    )
+    x = pilot._usable_points(density, streams(8))
+    assert torch.equal(x, pilot.first_points(2, streams(8))) and density.counter.densities == 8
+
+
+@pytest.mark.parametrize("radius", [6e-3, 3e3])
+def test_a_support_at_other_radii_is_searched_for(radius: float) -> None:
+    """A shell of a factor four, inside or outside the first radii of .1 to 100: the finite points come first."""
+    density = Density(
+        lambda x: torch.where((x.norm(dim=-1) / radius).log().abs() < 0.7, -x[..., 0] / radius, -torch.inf), 2
+    )
+    x = Pilot(starts=8)._usable_points(density, streams(8))
+    finite = torch.isfinite(density(x))
+    assert x.shape == (8, 2) and bool(finite[0]) and bool((finite.long().diff() <= 0).all())
+
+
+def test_a_search_without_end_ends() -> None:
+    density = Density(lambda x: torch.full_like(x[..., 0], -torch.inf), 2)
+    x = Pilot(starts=4)._usable_points(density, streams(4))
+    assert x.shape == (4, 2) and density.counter.densities <= 4 + 256 * 4 * 32
+
+
+def test_the_compressed_density_has_its_gradient_and_its_order() -> None:
+    density = as_target(core(2))
+    x = (3.0 * torch.randn(20, 2, generator=generator(0), dtype=F)).requires_grad_(True)
+    value, grad = _Compressed(density).value_and_grad(x.detach())
+    (auto,) = torch.autograd.grad(torch.asinh(density.log_density(x)).sum(), x)
+    torch.testing.assert_close(grad, auto)
+    torch.testing.assert_close(value, _Compressed(density)(x.detach()))
+    assert torch.equal(value.argsort(), density(x.detach()).argsort())
+    assert _Compressed(density).dim == 2
+
+
+def test_a_climb_leaves_an_abyss() -> None:
+    """-cosh(5 x) 60 units out is -1e130: squares of its slopes overflow, and its logarithm leads to the top."""
+    density = Density(lambda x: -(5.0 * x).cosh().sum(-1), 2)
+    angle = torch.linspace(0.1, 6.0, 16, dtype=F)
+    x = 60.0 * torch.stack([angle.cos(), angle.sin()], -1)
+    end = climb(density, x)
+    assert float(end.x[end.value.argmax()].norm()) < 1e-2
+    plain = ascend(density, x)
+    assert float(plain.value.max()) < float(end.value.max()) - 1e10  # control: without it, none gets there
