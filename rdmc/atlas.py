@@ -10,6 +10,7 @@ from torch import Tensor
 from rdmc.curvature import principal_axes
 from rdmc.mixture import GaussianMixture
 from rdmc.optimise import ascend
+from rdmc.student import StudentMixture
 from rdmc.typing import BatchedDensity
 
 __all__ = ["Atlas"]
@@ -61,16 +62,23 @@ class Atlas:
         self.peak += list(peak)
         self.hits += hits.tolist()
 
-    def excess(self, x: Tensor) -> Tensor:
-        """``(M,)`` log density above what the known modes' Gaussians explain; where it is large, something is missing.
+    def excess(self, x: Tensor, value: Tensor, df: int | None) -> tuple[Tensor, Tensor]:
+        """``(M,)`` log density above what the known modes explain, and what they explain; where it is large, something is missing.
 
-        Cost: one density evaluation a point.
+        Args:
+            x: ``(M, d)`` points.
+            value: ``(M,)`` log density there.
+            df: Degrees of freedom of the tails that the modes are granted, or None for Gaussian ones. Without tails whatever lies
+                between two modes of a heavy-tailed density seems to be a third; with them a narrow mode near a Gaussian one is
+                harder to see.
         """
         mean, axes, sd = torch.stack(self.mean), torch.stack(self.axes), torch.stack(self.sd)
-        mass = torch.stack(self.peak) + sd.log().sum(-1) + 0.5 * self.f.dim * math.log(2.0 * math.pi)
-        explained = GaussianMixture(mass, mean, axes, sd.square()).log_prob(x) + torch.logsumexp(mass, 0)
-        beyond = self.f(x) - explained
-        return torch.where(torch.isnan(beyond), torch.full_like(beyond, -torch.inf), beyond)
+        mass = self.log_mass() + 0.5 * self.f.dim * math.log(2.0 * math.pi)
+        gaussian = GaussianMixture(mass, mean, axes, sd.square())
+        law = gaussian if df is None else StudentMixture(gaussian, df)
+        explained = law.log_prob(x) + torch.logsumexp(mass, 0)
+        beyond = value - explained
+        return torch.where(torch.isnan(beyond), torch.full_like(beyond, -torch.inf), beyond), explained
 
     def log_mass(self) -> Tensor:
         """``(K,)`` log of the mass that Laplace's method gives each mode, up to a constant."""

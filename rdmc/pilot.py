@@ -26,6 +26,7 @@ __all__ = ["Pilot", "extended"]
 _SEARCHES = 256  # batches of first points tried, at ever other radii, until the density is finite at one
 _CROWD = 32  # points a start in each of these batches
 _STRETCH = 3.0
+_TAIL = 3  # degrees of freedom that the tails of known modes are granted while new ones are looked for
 _SCANNED = (2.0, 20.0)  # in widths of a mode, from where to where a scan looks for narrow modes
 _SCAN_DIM = 6  # beyond, a ball small enough to escape the ascents escapes any scan too
 
@@ -95,10 +96,20 @@ class Pilot:
         return x
 
     def _next_points(self, atlas: Atlas, rng: Streams) -> Tensor:
-        """``(starts, d)`` starting points: half where the density most exceeds what the known modes explain, half anywhere."""
+        """``(starts, d)`` starting points: half where the density most exceeds what the known modes explain, half anywhere.
+
+        Half of the first half grants the modes Gaussian tails and half heavy ones. Points compete with those that are explained
+        equally well, lest a tail that is heavier than granted win everywhere.
+        """
         points = _scattered(atlas.surrogate(self.modes)[0], self.candidates, rng)
-        chosen = atlas.excess(points).topk(self.starts // 2).indices
-        return torch.cat([points[chosen], points[: self.starts - len(chosen)]])
+        value = atlas.f(points)
+        rivals = max(1, self.starts // 4)
+        chosen = []
+        for df in (None, _TAIL):
+            beyond, explained = atlas.excess(points, value, df)
+            order = explained.nan_to_num().argsort()[: len(points) // rivals * rivals].view(rivals, -1)
+            chosen.append(order.gather(1, beyond[order].argmax(1, keepdim=True))[:, 0])
+        return torch.cat([points[torch.cat(chosen)], points[: self.starts - 2 * rivals]])
 
     def _scan(self, atlas: Atlas, rng: Streams) -> Tensor:
         """``(starts, d)`` starting points, one from each of as many shells about the known modes: where the excess is greatest.
@@ -111,7 +122,7 @@ class Pilot:
         for shell in range(self.starts):
             widening = low * (high / low) ** ((shell + 0.5) / self.starts)
             points = known.widened(widening).draw(rng, (self.scan,))[0].flatten(0, 1)
-            best.append(points[atlas.excess(points).argmax()])
+            best.append(points[atlas.excess(points, atlas.f(points), None)[0].argmax()])
         return torch.stack(best)
 
     def run(self, f: BatchedDensity, rng: Streams) -> Survey:

@@ -28,6 +28,8 @@ _TESTS = 256  # draws on which a candidate's efficiency is measured before a pop
 _COMPONENTS = 40  # of a fit
 _ON_TRAIL = 20  # components along the trail
 _WIDENINGS = (2.2, 1.4, 1.05)  # of every component's standard deviations: a reference should be the wider of the two
+_TELLING = 0.01  # effective share from which a candidate's own estimate of the evidence is heard
+_CLEARLY = 1.0  # nats of evidence that others lack, beyond what chance gives to a candidate of so small a share
 _LIGHT = 10  # degrees of freedom that a Gaussian tail counts as
 _NEARLY = 0.8  # of the highest score, at which a heavier tail is taken
 _FAINT = 69.0  # nats below the heaviest component, as low as another's weight may be
@@ -144,7 +146,9 @@ def _best(
     if trial is None:  # the same components in other widths: none misses what another has
         judged = [Judgement(own, 1.0, 1.0) for own in share.tolist()]
     else:
+        told = torch.where(share >= _TELLING, seen, torch.full_like(seen, -torch.inf))
         evidence = seen[share.argmax()].clamp(min=trial.log_evidence)
+        evidence = torch.where(told.max() > evidence + _CLEARLY, told.max(), evidence)
         share = share * (seen - evidence).exp().clamp(max=1.0).nan_to_num()
         back = [trial.population.value - candidate.law.log_prob(trial.population.x) for candidate in candidates]
         judged = [

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rdmc.diagnostics.convergence import Convergence, rhat_threshold
 from rdmc.diagnostics.inner_rules import acceptance_in_range, inner_chains_forget
+from rdmc.diagnostics.stage_rules import evidence_settled, jumps_accepted, modes_complete
 from rdmc.table import Table
 
 __all__ = ["RULES", "ResultLike", "Rule", "check"]
@@ -45,6 +46,11 @@ class ResultLike(Protocol):
     @property
     def inner(self) -> Mapping[str, NDArray[Any]]:
         """``(chains, levels)`` per noise level."""
+        ...
+
+    @property
+    def stages(self) -> Table:
+        """What was tried before the populations ran, possibly nothing."""
         ...
 
     @property
@@ -247,6 +253,9 @@ RULES: tuple[Rule, ...] = (
     weights_agree,
     inner_chains_forget,
     acceptance_in_range,
+    modes_complete,
+    evidence_settled,
+    jumps_accepted,
 )
 """All rules, gravest first."""
 

@@ -1,0 +1,75 @@
+"""What the stages before the populations say against a run: a list of modes that is not complete, a reference still moving."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rdmc.table import Table
+
+__all__ = ["HasStages", "evidence_settled", "jumps_accepted", "modes_complete"]
+
+_UNSEEN = 0.05
+_MOVING = 0.5
+_HARDLY = 0.03
+
+
+class HasStages(Protocol):
+    """What the rules read of a result."""
+
+    @property
+    def stages(self) -> Table:
+        """What was tried before the populations ran, possibly nothing."""
+        ...
+
+    @property
+    def inner(self) -> Mapping[str, NDArray[Any]]:
+        """``(chains, stages)`` of the populations."""
+        ...
+
+
+def _trials(result: HasStages) -> list[Mapping[str, Any]]:
+    return [row for row in result.stages if row.get("stage") == "temper"]
+
+
+def modes_complete(result: HasStages) -> list[str]:
+    """Ascents that kept finding modes, where the reference that was used is a list of modes."""
+    trials = _trials(result)
+    located = [row for row in result.stages if row.get("stage") == "locate"]
+    if not trials or not located or not located[0]["unseen"] > _UNSEEN:
+        return []
+    if any(row["reference"] == "product" for row in trials):  # it needs no list
+        return []
+    return [
+        f"The search for modes ended before it was complete: {located[0]['components']} are known, and about "
+        f"{located[0]['unseen']:.0%} of further ascents would have found a new one. What nobody found is missing from all weights; "
+        "raise the pilot's `modes` and `rounds`, or use symmetries of the model to keep one of each."
+    ]
+
+
+def evidence_settled(result: HasStages) -> list[str]:
+    """Trials whose evidence was still moving when the rounds ended, with a reference that hardly serves."""
+    logs = [float(row["log_evidence"]) for row in _trials(result)]
+    if len(logs) < 2 or not abs(logs[-1] - logs[-2]) > _MOVING:
+        return []
+    return [
+        f"The reference was still changing when the rounds ended: the last took the log evidence from {logs[-2]:.4g} to "
+        f"{logs[-1]:.4g}. There may be more mass than was found; allow more `rounds`, or transform the model."
+    ]
+
+
+def jumps_accepted(result: HasStages) -> list[str]:
+    """Jumps that hardly ever succeed at the target, so that mass hardly moves between regions."""
+    if not _trials(result) or "jump_acceptance" not in result.inner:
+        return []
+    last = float(np.nanmean(result.inner["jump_acceptance"][:, -1]))
+    if math.isnan(last) or last >= _HARDLY:
+        return []
+    return [
+        f"Only {last:.1%} of the jumps from the reference are accepted: no reference fits the target, and the weights of "
+        "regions rest on resampling alone. Allow more `particles` and `rounds`, transform the model, or compare parallel tempering."
+    ]
