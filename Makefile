@@ -48,6 +48,8 @@ smoke: $(STAMP)
 	$(BIN)/python -m benchmarks.closed_form --smoke
 	$(BIN)/python -m benchmarks.quality --smoke
 	$(BIN)/python -m benchmarks.peers --smoke
+	$(BIN)/python -m benchmarks.auto --smoke
+	$(BIN)/python -m benchmarks.calibration --smoke
 
 clean:
 	rm -rf $(VENV) $(VENV312) demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache
