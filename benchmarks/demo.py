@@ -3,7 +3,8 @@
     python -m benchmarks.demo [--components 3] [--draws 1000] [--out demo]
 
 With K exchangeable components the posterior has K! copies of itself, one per labelling, each of weight exactly 1/K!; a sampler that
-mixes gives every labelling its share. Writes ``galaxies.nc`` (the default sampler's draws, for ArviZ), ``galaxies.png`` and ``galaxies.html`` into the folder.
+mixes gives every labelling its share. Writes ``galaxies.nc`` (the default sampler's draws, for ArviZ), ``galaxies.png`` and
+``galaxies.html`` (its report) into the folder.
 """
 
 from __future__ import annotations
