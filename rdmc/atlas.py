@@ -17,6 +17,7 @@ __all__ = ["Atlas"]
 
 _GAIN = 0.05  # nats gained by a step of one width up the slope, above which the slope goes on
 _SLOPE = 0.3  # norm of the gradient, in units of the mode's own widths, above which a point is not a mode
+_CROWDED = 16.0  # modes of any mass for each place, beyond which the heavy ones are not found among them
 _LIGHTER = 7.0  # nats below the heaviest mode
 _VALLEY = 0.3  # nats by which the density must fall between two optima for them to be two components
 
@@ -43,8 +44,8 @@ class Atlas:
         order = end.value[arrived].argsort(descending=True)
         left_x, left_value, left_grad = end.x[arrived][order], end.value[arrived][order], end.grad[arrived][order]
         left = torch.ones_like(left_value, dtype=torch.bool)
-        for k in range(len(self.mean)):
-            left &= ~self._claim(k, left_x, left_value, left)
+        if self.mean:
+            left &= ~self._claim(left_x, left_value)
         while bool(left.any()):
             i = int(left.nonzero()[0, 0])
             left[i] = False
@@ -52,7 +53,7 @@ class Atlas:
             if owner is not None:
                 self.hits[owner] += 1
             elif self._found(left_x[i], left_value[i], left_grad[i]):
-                left &= ~self._claim(len(self.mean) - 1, left_x, left_value, left)
+                left &= ~self._claim_new(left_x, left_value, left)
 
     def recall(self, mixture: GaussianMixture, peak: Tensor, hits: Tensor) -> None:
         """Take up modes found before, at no evaluation."""
@@ -94,14 +95,17 @@ class Atlas:
         hits = self.heavy()
         return sum(h == 1 for h in hits) / max(1, sum(hits))
 
-    def richness(self) -> float:
-        """Chao's estimate of the number of modes that matter, from those that one ascent and two reached; a lower bound.
+    def richness(self, hits: list[int]) -> float:
+        """Chao's estimate of the number of modes, from those that one ascent and two reached; a lower bound.
 
         Source: Chao (1984), Scand. J. Statist. 11, 265-270.
         """
-        hits = self.heavy()
         once, twice = (sum(h == n for h in hits) for n in (1, 2))
         return len(hits) + once * (once - 1) / (2.0 * (twice + 1))
+
+    def endless(self, modes: int) -> bool:
+        """Whether more modes seem to matter than a list can hold, or so many more exist that finding those would take for ever."""
+        return self.richness(self.heavy()) > modes or self.richness(self.hits) > _CROWDED * modes
 
     def surrogate(self, modes: int) -> tuple[GaussianMixture, Tensor, Tensor]:
         """The mixture of the heaviest modes, their peaks and hits; with a floor under small weights, for Laplace's are rough."""
@@ -113,21 +117,35 @@ class Atlas:
         mixture = GaussianMixture(log_weight[keep], mean[keep], axes[keep], sd[keep].square()).levelled(0.2)
         return mixture, peak[keep], hits[keep.cpu()]
 
-    def _distance(self, k: int, x: Tensor) -> Tensor:
-        """``(M,)`` Mahalanobis distance, per square root of the dimension."""
-        return ((x - self.mean[k]) @ self.axes[k] / self.sd[k]).square().mean(-1).sqrt()
+    def _distance(self, x: Tensor) -> Tensor:
+        """``(M, K)`` Mahalanobis distance to each mode, per square root of the dimension."""
+        mean, axes, sd = torch.stack(self.mean), torch.stack(self.axes), torch.stack(self.sd)
+        turned = torch.einsum("mi,kij->mkj", x, axes) - torch.einsum("ki,kij->kj", mean, axes)
+        return (turned / sd).square().mean(-1).sqrt()
 
-    def _claim(self, k: int, x: Tensor, value: Tensor, left: Tensor) -> Tensor:
-        """Which of the points left stand at mode k; they are counted as its hits."""
-        same = left & (self._distance(k, x) < 0.1) & (value > self.peak[k] - 0.1 - 0.1 * x.shape[-1] ** 0.5)
-        self.hits[k] += int(same.sum())
+    def _stands(self, distance: Tensor, value: Tensor, peak: Tensor, dim: int) -> Tensor:
+        """Whether a point at this distance and height stands at the mode."""
+        return (distance < 0.1) & (value > peak - 0.1 - 0.1 * dim**0.5)
+
+    def _claim(self, x: Tensor, value: Tensor) -> Tensor:
+        """Which of the points stand at a known mode; each is counted as a hit of the first that it stands at."""
+        same = self._stands(self._distance(x), value[:, None], torch.stack(self.peak), x.shape[-1])
+        for k in same[same.any(1)].int().argmax(1).tolist():
+            self.hits[k] += 1
+        return same.any(1)
+
+    def _claim_new(self, x: Tensor, value: Tensor, left: Tensor) -> Tensor:
+        """The same for the mode found last, among the points that are left."""
+        turned = ((x - self.mean[-1]) @ self.axes[-1] / self.sd[-1]).square().mean(-1).sqrt()
+        same = left & self._stands(turned, value, self.peak[-1], x.shape[-1])
+        self.hits[-1] += int(same.sum())
         return same
 
     def _owner(self, x: Tensor, value: Tensor) -> int | None:
         """The mode x belongs to: the density along the way to it never falls more than ``_VALLEY`` below the lower end."""
         if not self.mean:
             return None
-        near = torch.stack([self._distance(k, x[None])[0] for k in range(len(self.mean))]).argsort()[:4]
+        near = self._distance(x[None])[0].argsort()[:4]
         u = torch.linspace(0.0, 1.0, 9, dtype=x.dtype, device=x.device)[1:-1, None]
         way = torch.stack([u * self.mean[k] + (1.0 - u) * x for k in near.tolist()])
         joined = (

@@ -27,6 +27,7 @@ _SEARCHES = 256  # batches of first points tried, at ever other radii, until the
 _CROWD = 32  # points a start in each of these batches
 _STRETCH = 3.0
 _TAIL = 3  # degrees of freedom that the tails of known modes are granted while new ones are looked for
+_SKETCH = 64  # modes kept where no list is complete
 _SCANNED = (2.0, 20.0)  # in widths of a mode, from where to where a scan looks for narrow modes
 _SCAN_DIM = 6  # beyond, a ball small enough to escape the ascents escapes any scan too
 
@@ -64,7 +65,7 @@ class Pilot:
     candidates: int = 32
     patience: int = 5
     unseen: float = 0.02
-    modes: int = 512
+    modes: int = 256
     scan: int = 24
 
     def __post_init__(self) -> None:
@@ -141,12 +142,13 @@ class Pilot:
         require_arrival(InCoordinates(f, affine), torch.zeros_like(affine.centre))
         atlas = Atlas(InCoordinates(f, affine))
         atlas.add(torch.cat([torch.zeros_like(affine.centre)[None], affine.to_white(reached.x)]))
-        quiet = scanned = 0
+        quiet, scanned, places = 0, 0, self.modes
         for _ in range(1, self.rounds):
             known = len(atlas.heavy())
             atlas.add(self._next_points(atlas, rng))
             quiet = quiet + 1 if len(atlas.heavy()) <= known else 0
-            if len(atlas.mean) >= self.starts and atlas.richness() > self.modes:
+            if len(atlas.mean) >= self.starts and atlas.endless(self.modes):
+                places = min(self.modes, _SKETCH)
                 break
             if quiet >= self.patience and atlas.unseen() <= self.unseen:
                 if f.dim > _SCAN_DIM or len(atlas.mean) == scanned:
@@ -156,7 +158,7 @@ class Pilot:
                 if scanned == known:
                     break
                 quiet = 0
-        mixture, peak, hits = atlas.surrogate(self.modes)
+        mixture, peak, hits = atlas.surrogate(places)
         return Survey(affine, mixture, peak, hits, atlas.unseen()).whitened()
 
 
