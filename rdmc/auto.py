@@ -62,8 +62,11 @@ class Auto:
     Args:
         pilot: How modes are found.
         refinement: How the reference is found, and how a population is tempered.
+        effort: Multiplies the particles of the trials, the least particles of a population, and the moves; the error that a poor
+            reference leaves falls with it, that of the number of draws does not.
 
     Raises:
+        ValueError: If ``effort`` is not positive.
         DensityError: If the density is finite nowhere near the first points.
         ImproperDensityError: If the mass runs off to infinity.
 
@@ -74,25 +77,43 @@ class Auto:
 
     pilot: Pilot = Pilot()
     refinement: Refinement = Refinement()
+    effort: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.effort < math.inf:
+            raise ValueError(f"`effort` must be a positive float, got {self.effort!r}")
+
+    def _scaled(self) -> Refinement:
+        """The refinement at this effort."""
+        if self.effort == 1.0:
+            return self.refinement
+        tempering = self.refinement.tempering
+
+        def times(count: int, least: int = 1) -> int:
+            return max(least, round(count * self.effort))
+
+        low, high = tempering.last
+        tempering = replace(tempering, rounds=times(tempering.rounds), last=(times(low), times(high)))
+        return replace(self.refinement, tempering=tempering, particles=times(self.refinement.particles, 16))
 
     def batches(self, draws: int, chains: int) -> tuple[tuple[Unit, ...], ...]:
         """One shard a batch; the shards of a population are of equal size, as each stands for the same evidence."""
         shards = -(-draws // SHARD_SIZE)
-        size = max(_FEWEST, -(-draws // shards))
+        size = max(round(_FEWEST * self.effort), -(-draws // shards))
         return tuple((Unit(chain, shard, size),) for chain in range(chains) for shard in range(shards))
 
     def prepare(self, density: Density, seed: int) -> Plan:
         """Locate and refine."""
         trail = Trail(density)
         survey = self.pilot.run(trail, pilot_streams(density, seed, self.pilot.starts))
-        refined = self.refinement.run(density, survey, trail, seed, _REFINE_KEY)
+        refined = self._scaled().run(density, survey, trail, seed, _REFINE_KEY)
         return Plan(refined.survey, refined, refined.stages)
 
     def start(self, density: Density, plan: Plan, rng: Streams, draws: int) -> AutoState:
         """Draws of the reference."""
         refined: Refined = plan.detail
         target = InCoordinates(density, refined.survey.affine)
-        population = self.refinement.tempering.begin(target, refined.reference.law, rng)
+        population = self._scaled().tempering.begin(target, refined.reference.law, rng)
         return AutoState(population, 0, refined.survey.affine.log_det(), (), draws)
 
     def advance(self, density: Density, plan: Plan, state: AutoState, rng: Streams) -> AutoState:
@@ -102,7 +123,7 @@ class Auto:
         rungs = refined.trial.ladder.rungs
         beta = rungs[state.rung - 1].beta if state.rung else 0.0
         target = InCoordinates(density, refined.survey.affine)
-        population, _, stage = self.refinement.tempering.step(
+        population, _, stage = self._scaled().tempering.step(
             target, refined.reference, state.population, beta, rungs[state.rung], rng
         )
         cost = float(density.counter.gradients - before), time.perf_counter() - clock

@@ -175,3 +175,13 @@ def test_an_interrupted_run_keeps_finished_populations() -> None:
 def test_bad_arguments_are_named(bad: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=f"`{next(iter(bad))}`"):
         Refinement(**bad)  # type: ignore[arg-type]
+
+
+def test_effort_buys_particles_and_moves() -> None:
+    results = [run(targets.two_modes(8), sampler=Auto(effort=effort), seed=1) for effort in (1.0, 4.0)]
+    costs = [result.gradient_evaluations for result in results]
+    errors = [result.log_evidence_mcse for result in results]
+    assert costs[1] > 4 * costs[0]
+    assert errors[0] is not None and errors[1] is not None and errors[1] < 0.7 * errors[0]
+    with pytest.raises(ValueError, match="`effort` must be a positive float, got 0.0"):
+        Auto(effort=0.0)
