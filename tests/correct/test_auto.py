@@ -183,5 +183,5 @@ def test_effort_buys_particles_and_moves() -> None:
     errors = [result.log_evidence_mcse for result in results]
     assert costs[1] > 4 * costs[0]
     assert errors[0] is not None and errors[1] is not None and errors[1] < 0.7 * errors[0]
-    with pytest.raises(ValueError, match="`effort` must be a positive float, got 0.0"):
+    with pytest.raises(ValueError, match=r"`effort` must be a positive float, got 0.0"):
         Auto(effort=0.0)
