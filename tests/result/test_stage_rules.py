@@ -1,0 +1,48 @@
+"""Rules about the stages before the populations: each speaks when it should and is silent otherwise."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from rdmc.diagnostics.stage_rules import evidence_settled, jumps_accepted, modes_complete
+from rdmc.table import Table
+
+NAN = float("nan")
+
+
+def seen(
+    unseen: float = 0.0, logs: tuple[float, ...] = (1.0,), reference: str = "modes", jump: float = 0.5
+) -> SimpleNamespace:
+    rows = [{"stage": "locate", "reference": "modes", "components": 7, "unseen": unseen, "log_evidence": NAN}]
+    rows += [
+        {"stage": "temper", "reference": reference, "components": 7, "unseen": NAN, "log_evidence": log} for log in logs
+    ]
+    return SimpleNamespace(stages=Table.from_rows(rows), inner={"jump_acceptance": np.full((4, 2), jump)})
+
+
+def test_nothing_is_said_of_a_run_without_stages_or_trouble() -> None:
+    for result in (seen(), seen(logs=(0.0, 0.1)), SimpleNamespace(stages=Table({}), inner={})):
+        assert modes_complete(result) == evidence_settled(result) == jumps_accepted(result) == []
+
+
+def test_modes_that_are_still_being_found() -> None:
+    (message,) = modes_complete(seen(unseen=0.25))
+    assert "7 are known" in message and "25%" in message
+    assert modes_complete(seen(unseen=0.04)) == []
+    assert modes_complete(seen(unseen=0.9, reference="product")) == []  # it needs no list of modes
+
+
+@pytest.mark.parametrize(("logs", "speaks"), [((-5.0, -1.0), True), ((-5.0, -1.0, -0.9), False), ((-1.0,), False)])
+def test_an_evidence_that_moved_in_the_last_round(logs: tuple[float, ...], speaks: bool) -> None:
+    found = evidence_settled(seen(logs=logs))
+    assert bool(found) is speaks
+    assert not speaks or "from -5 to -1" in found[0]
+
+
+def test_jumps_that_hardly_succeed() -> None:
+    (message,) = jumps_accepted(seen(jump=0.01))
+    assert "Only 1.0% of the jumps" in message
+    assert jumps_accepted(seen(jump=0.04)) == []
