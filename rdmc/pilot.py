@@ -151,11 +151,12 @@ class Pilot:
                 places = min(self.modes, _SKETCH)
                 break
             if quiet >= self.patience and atlas.unseen() <= self.unseen:
-                if f.dim > _SCAN_DIM or len(atlas.mean) == scanned:
+                before = len(atlas.mean)
+                if f.dim > _SCAN_DIM or before == scanned:
                     break
                 atlas.add(self._scan(atlas, rng))
                 scanned = len(atlas.mean)
-                if scanned == known:
+                if scanned == before:
                     break
                 quiet = 0
         mixture, peak, hits = atlas.surrogate(places)
@@ -178,7 +179,7 @@ def extended(f: BatchedDensity, survey: Survey, points: Tensor) -> Survey:
     atlas.add(points)
     if len(atlas.mean) <= known:
         return survey
-    mixture, peak, hits = atlas.surrogate(max(known, Pilot().modes))
+    mixture, peak, hits = atlas.surrogate(len(atlas.mean))
     return Survey(survey.affine, mixture, peak, hits, atlas.unseen())
 
 

@@ -100,3 +100,25 @@ def test_a_climb_leaves_an_abyss() -> None:
     assert float(end.x[end.value.argmax()].norm()) < 1e-2
     plain = ascend(density, x)
     assert float(plain.value.max()) < float(end.value.max()) - 1e10  # control: without it, none gets there
+
+
+def test_a_scan_that_finds_nothing_ends_the_search_also_beside_a_light_mode() -> None:
+    """A mode 12 nats lighter than another is known and does not matter; it must not count as news."""
+    events: list[str] = []
+
+    class Watched(Pilot):
+        def _next_points(self, atlas: Atlas, rng: Streams) -> Tensor:
+            events.append("round")
+            return super()._next_points(atlas, rng)
+
+        def _scan(self, atlas: Atlas, rng: Streams) -> Tensor:
+            assert len(atlas.mean) == 2 and len(atlas.heavy()) == 1
+            events.append("scan")
+            return super()._scan(atlas, rng)
+
+    def f(x: Tensor) -> Tensor:
+        light = -12.0 - 0.5 * (x - 9.0).square().sum(-1)
+        return torch.logaddexp(-0.5 * (x + 3.0).square().sum(-1), light)
+
+    Watched().run(Density(f, 2), streams(64))
+    assert events.count("scan") == 1 and events[-1] == "scan"
