@@ -126,7 +126,8 @@ class Auto:
         population, _, stage = self._scaled().tempering.step(
             target, refined.reference, state.population, beta, rungs[state.rung], rng
         )
-        cost = float(density.counter.gradients - before), time.perf_counter() - clock
+        first = 0 if state.rung else len(population.x)  # the draws of the reference were evaluated too
+        cost = float(density.counter.gradients - before + first), time.perf_counter() - clock
         return replace(
             state,
             population=population,

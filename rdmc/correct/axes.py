@@ -18,7 +18,7 @@ from rdmc.rng import Streams
 
 __all__ = ["AxesMixture", "fit_axes"]
 
-_FEWEST = 8.0  # points a component needs for scales of its own
+_FEWEST = 8  # points a component needs for scales of its own
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +73,8 @@ class AxesMixture:
 def fit_axes(points: Tensor, directions: Tensor, modes: GaussianMixture, df: int) -> AxesMixture:
     """One component for each mode, with scales by the quartiles of the points that belong to it: tails don't move quartiles.
 
+    A mode to which fewer than 8 points belong has no component; where that is so of all, all points make one.
+
     Args:
         points: ``(M, d)`` points.
         directions: ``(d, d)`` columns along which components factorise.
@@ -80,6 +82,8 @@ def fit_axes(points: Tensor, directions: Tensor, modes: GaussianMixture, df: int
         df: Degrees of freedom of the tails.
     """
     label = modes.log_responsibilities(points).argmax(-1)
+    if int(torch.bincount(label).max()) < _FEWEST:
+        label = torch.zeros_like(label)
     affine = Affine(points.mean(0), directions)
     z = affine.to_white(points)
     level = torch.tensor([0.25, 0.5, 0.75], dtype=z.dtype, device=z.device)

@@ -151,10 +151,8 @@ def _best(
         evidence = torch.where(told.max() > evidence + _CLEARLY, told.max(), evidence)
         share = share * (seen - evidence).exp().clamp(max=1.0).nan_to_num()
         back = [trial.population.value - candidate.law.log_prob(trial.population.x) for candidate in candidates]
-        judged = [
-            Judgement(own, min(1.0, float(reverse_efficiency(weight, evidence))), 1.0)
-            for own, weight in zip(share.tolist(), back, strict=True)
-        ]
+        reverse = torch.stack([reverse_efficiency(weight, evidence) for weight in back]).clamp(max=1.0)
+        judged = [Judgement(own, other, 1.0) for own, other in zip(share.tolist(), reverse.tolist(), strict=True)]
     enough = _NEARLY * max(judgement.score for judgement in judged)
     chosen = next(i for i, judgement in enumerate(judged) if judgement.score >= enough)
     return candidates[chosen], judged[chosen]

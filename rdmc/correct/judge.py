@@ -48,9 +48,8 @@ class Judgement(NamedTuple):
 
     @property
     def score(self) -> float:
-        """The least of the three: each is blind to something that another sees."""
-        worst = min(self)
-        return worst if worst == worst and all(part == part for part in self) else 0.0
+        """The least of the three: each is blind to something that another sees. 0 where one of them is not a number."""
+        return 0.0 if any(math.isnan(part) for part in self) else min(self)
 
     @property
     def merit(self) -> float:
@@ -58,5 +57,4 @@ class Judgement(NamedTuple):
 
         The shares are of second order, ruled by the few largest weights; their roots compare with an acceptance.
         """
-        values = (self.jump, math.sqrt(max(0.0, self.forward)), math.sqrt(max(0.0, self.reverse)))
-        return min(values) if self.score > 0.0 or all(value == value for value in self) else 0.0
+        return 0.0 if any(math.isnan(part) for part in self) else min(self.jump, self.forward**0.5, self.reverse**0.5)

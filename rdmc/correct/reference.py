@@ -12,7 +12,7 @@ from rdmc.kernels.guided import Components, Proposal
 from rdmc.mixture import GaussianMixture
 from rdmc.student import StudentMixture
 
-__all__ = ["Law", "Reference"]
+__all__ = ["Law", "Reference", "covering"]
 
 
 class Law(Proposal, Protocol):

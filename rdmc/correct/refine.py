@@ -138,6 +138,9 @@ class Refinement:
             trail: Where its ascents passed.
             seed: Of the run.
             key: First word of the keys of the random streams; the second is the round.
+
+        Raises:
+            DensityError: If the density is finite at none of the draws of the first reference.
         """
         log = _Log(density, trail.began)
         log.add("locate", "modes", survey.surrogate.components, survey.unseen, None, 0.0)
@@ -171,7 +174,7 @@ class Refinement:
                 survey = extended(target, survey, trial.population.x[:: -(-self.particles // _CLIMBERS)])
             reference, promise = fitted(target, survey, trial, streams(self.rounds + round_))
             serves = confirmed and not rising and best[1].judgement.score >= _SERVES
-            if serves and promise.score < _PROMISE * best[1].judgement.score:
+            if promise.score <= 0.0 or (serves and promise.score < _PROMISE * best[1].judgement.score):
                 break
         assert best is not None
         return Refined(survey, *best, Table.from_rows(log.rows, STAGE_COLUMNS))

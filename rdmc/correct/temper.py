@@ -17,6 +17,7 @@ from torch import Tensor
 from rdmc.correct.judge import Judgement, forward_efficiency, log_mean_exp, reverse_efficiency
 from rdmc.correct.reference import Law, Reference
 from rdmc.correct.tempered import Tempered
+from rdmc.errors import DensityError
 from rdmc.kernels import IndependenceJump, Isotropic, MixtureMALA
 from rdmc.rng import Streams
 from rdmc.typing import BatchedDensity
@@ -143,10 +144,19 @@ class Tempering:
         return Population(x, value, grad, torch.arange(len(x), device=x.device))
 
     def learn(self, target: BatchedDensity, reference: Reference, rng: Streams) -> Trial:
-        """Go from the reference to the target, choosing temperatures and step sizes on the way."""
+        """Go from the reference to the target, choosing temperatures and step sizes on the way.
+
+        Raises:
+            DensityError: If the density is finite at none of the draws of the reference.
+        """
         population = self.begin(target, reference.law, rng)
         start = _log_ratio(population, reference.law)
         forward = float(forward_efficiency(start))
+        if math.isnan(forward):
+            raise DensityError(
+                f"`log_density` must be finite at some of the {len(start)} draws of the reference ({reference.name}), got "
+                f"{population.value.unique().tolist()[:4]}; the reference lies outside the support"
+            )
         local = MixtureMALA(reference.guide)
         at = Tempered(target, reference.law, 1.0).state(*population[:3])
         tuning, log_evidence, beta = local.tuning(at, rng), 0.0, 0.0
@@ -268,5 +278,6 @@ def _systematic(log_weight: Tensor, rng: Streams) -> Tensor:
     """
     n = log_weight.shape[0]
     cumulative = torch.softmax(log_weight, 0).cumsum(0)
-    u = (torch.arange(n, device=log_weight.device) / n + rng.uniform((n,))[0]) % 1.0
+    grid = torch.arange(n, dtype=cumulative.dtype, device=cumulative.device) / n
+    u = (grid + rng.uniform((n,))[0]) % 1.0
     return torch.searchsorted(cumulative / cumulative[-1], u).clamp(max=n - 1)

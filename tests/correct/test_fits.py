@@ -176,3 +176,14 @@ def test_a_trail_keeps_what_was_climbed() -> None:
 def test_light_tails_of_a_student_law_are_a_gaussians() -> None:
     x = randn(6, 2)
     torch.testing.assert_close(StudentMixture(core(2), 10**7).log_prob(x), core(2).log_prob(x), rtol=1e-4, atol=1e-4)
+
+
+def test_axes_of_more_modes_than_points_are_those_of_all_points() -> None:
+    points = 3.0 + 2.0 * randn(300, 2)
+    modes = GaussianMixture.isotropic(
+        5.0 * randn(100, 2, seed=2) + 3.0, torch.full((100,), 0.1, dtype=F), torch.ones(100, dtype=F)
+    )
+    assert int(torch.bincount(modes.log_responsibilities(points).argmax(-1)).max()) >= 8  # some have points enough
+    few = fit_axes(points[:40], torch.eye(2, dtype=F), modes, df=5)
+    assert few.mean.shape == (1, 2) and float((few.affine.to_user(few.mean) - 3.0).abs().max()) < 1.5
+    assert bool(torch.isfinite(few.log_prob(points)).all())

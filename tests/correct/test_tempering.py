@@ -13,6 +13,7 @@ from rdmc.correct import Ladder, Population, Reference, Tempering
 from rdmc.correct.judge import forward_efficiency
 from rdmc.correct.temper import Rung, Stage, _next_beta, _relative_variance, _systematic
 from rdmc.density import Density
+from rdmc.errors import DensityError
 from rdmc.mixture import GaussianMixture
 from rdmc.student import StudentMixture
 from tests.correct.cases import as_target, gaussian_law, pair, streams
@@ -193,3 +194,10 @@ def test_last_rounds_leave_few_particles_unjumped(jump: float, rounds: int) -> N
 def test_bad_arguments_are_named(bad: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=f"`{next(iter(bad))}`"):
         Tempering(**bad)  # type: ignore[arg-type]
+
+
+def test_a_reference_outside_the_support_is_refused() -> None:
+    outside = Density(lambda x: torch.where(x[..., 0] > 1e6, -x.square().sum(-1), -torch.inf), 2)
+    _, start = shifted()
+    with pytest.raises(DensityError, match=r"finite at some of the 50 draws of the reference \(test\), got \[-inf\]"):
+        CHEAP.learn(outside, start, streams(50))
