@@ -20,8 +20,10 @@ import targets
 from rdmc.baselines import LongChains
 from rdmc.diagnostics import mode_weight_tv
 from rdmc.export import write_netcdf
+from rdmc.journal import Journal
 from rdmc.kernels import HMC, ULA
 from rdmc.plot import figure
+from rdmc.sampler import located
 from targets.base import Target
 
 
@@ -56,8 +58,8 @@ def main() -> None:
 
     ours = run("auto")
     # the same total, of which the baselines' pilot takes the same part
-    pilot = LongChains().prepare(counted := rdmc.Density(target.log_density, target.dim, target.value_and_grad), a.seed)
-    assert pilot.survey is not None
+    counted = rdmc.Density(target.log_density, target.dim, target.value_and_grad)
+    located(LongChains().pilot, counted, a.seed, Journal(counted.counter))
     budget = ours.evaluations_per_draw - counted.counter.gradients / (a.draws * a.chains)
     results = {
         "auto": ours,

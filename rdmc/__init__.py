@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rdmc.reverse import RDMC as RDMC
     from rdmc.rng import Streams as Streams
     from rdmc.sampling import sample as sample
+    from rdmc.spread import RayExecutor as RayExecutor
     from rdmc.survey import Known as Known
     from rdmc.table import Table as Table
 
@@ -37,6 +38,7 @@ _HOMES = {
     "Known": "rdmc.survey",
     "Pilot": "rdmc.pilot",
     "RDMC": "rdmc.reverse",
+    "RayExecutor": "rdmc.spread",
     "Result": "rdmc.result",
     "SAMPLERS": "rdmc.registry",
     "Streams": "rdmc.rng",

@@ -14,9 +14,11 @@ from rdmc.coordinates import InCoordinates
 from rdmc.correct.refine import Refined, Refinement
 from rdmc.correct.temper import Population, Stage
 from rdmc.density import Density
+from rdmc.journal import Journal
 from rdmc.pilot import Pilot
 from rdmc.rng import SHARD_SIZE, Streams
 from rdmc.sampler import Block, Plan, Progress, Unit, pilot_streams
+from rdmc.survey import Survey
 from rdmc.trail import Trail
 
 __all__ = ["Auto", "AutoState"]
@@ -102,11 +104,15 @@ class Auto:
         size = max(round(_FEWEST * self.effort), -(-draws // shards))
         return tuple((Unit(chain, shard, size),) for chain in range(chains) for shard in range(shards))
 
-    def prepare(self, density: Density, seed: int) -> Plan:
+    def prepare(self, density: Density, seed: int, journal: Journal) -> Plan:
         """Locate and refine."""
-        trail = Trail(density)
-        survey = self.pilot.run(trail, pilot_streams(density, seed, self.pilot.starts))
-        refined = self._scaled().run(density, survey, trail, seed, _REFINE_KEY)
+
+        def locate() -> tuple[Survey, tuple[Tensor, Tensor]]:
+            trail = Trail(density)
+            return self.pilot.run(trail, pilot_streams(density, seed, self.pilot.starts)), trail.trodden()
+
+        survey, trodden = journal.step("locate", locate)
+        refined = self._scaled().run(density, survey, Trail(density, trodden), seed, _REFINE_KEY, journal)
         return Plan(refined.survey, refined, refined.stages)
 
     def start(self, density: Density, plan: Plan, rng: Streams, draws: int) -> AutoState:

@@ -8,12 +8,27 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "ArchiveError",
+    "CheckpointError",
     "DensityError",
     "ImproperDensityError",
     "NonFiniteDensityError",
     "RejectionBoundError",
     "SamplingWarningError",
+    "WorkerLostError",
 ]
+
+
+class ArchiveError(ValueError):
+    """A value can't be packed into bytes, or bytes are damaged or name what may not be made."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is damaged, belongs to another run or another version, or can't be written; nothing was overwritten."""
+
+
+class WorkerLostError(RuntimeError):
+    """The workers of an executor died again and again on the same part of a run; the parts that were done are kept."""
 
 
 class DensityError(ValueError):

@@ -78,6 +78,11 @@ class Progress:
             self._shown = now
             self._safely(self._show)
 
+    def note(self, label: str) -> None:
+        """Say beside the bar what is being done; for parts of a run whose length isn't known."""
+        if self._bar is not None:
+            self._safely(lambda: self._bar.set_postfix_str(label))
+
     def close(self) -> None:
         """Show the last state and leave the bar; harmless when repeated."""
         if self._bar is not None:

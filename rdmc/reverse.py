@@ -20,13 +20,14 @@ from rdmc.errors import NonFiniteDensityError
 from rdmc.grid import LinearGrid
 from rdmc.inner import Chains, GuidedChains, Importance, InnerSampler, Started
 from rdmc.inner.base import Draws, Warm
+from rdmc.journal import Journal
 from rdmc.kernels import ULA
 from rdmc.level import Level, measure_level
 from rdmc.pilot import Pilot
 from rdmc.posterior import InnerPosterior
 from rdmc.process import OU, ForwardProcess
 from rdmc.rng import Streams
-from rdmc.sampler import Block, Plan, Progress, Unit, batches_of_shards, pilot_streams
+from rdmc.sampler import Block, Plan, Progress, Unit, batches_of_shards, located
 from rdmc.schedule import Fitted, Fixed, Schedule
 from rdmc.score import ScoreEstimate, ScoreEstimator, SteinControlVariate, Tweedie
 from rdmc.start import LangevinStart, MatchedNormal, Start
@@ -158,11 +159,11 @@ class RDMC:
         """One particle a draw, one shard a batch."""
         return batches_of_shards(draws, chains)
 
-    def prepare(self, density: Density, seed: int) -> Plan:
+    def prepare(self, density: Density, seed: int, journal: Journal) -> Plan:
         """Run the pilot and fit the schedule."""
         survey: Survey | None = None
         if self.pilot is not None:
-            survey = self.pilot.run(density, pilot_streams(density, seed, self.pilot.starts))
+            survey = located(self.pilot, density, seed, journal)
             if self.coordinates is not None:
                 survey = survey.seen_in(self.coordinates)
         identity = Affine.identity(density.dim, dtype=density.dtype, device=density.device)

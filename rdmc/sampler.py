@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rdmc.density import Density
+from rdmc.journal import Journal
 from rdmc.rng import SHARD_SIZE, Streams
-from rdmc.survey import Survey
+from rdmc.survey import Survey, Surveyor
 from rdmc.table import Table
 
-__all__ = ["Block", "Plan", "Progress", "Sampler", "Unit", "batches_of_shards", "pilot_streams"]
+__all__ = ["Block", "Plan", "Progress", "Sampler", "Unit", "batches_of_shards", "located", "pilot_streams"]
 
 _PILOT_KEY = 0xFFFFFFFF  # a stream that no (chain, shard) can have
 
@@ -99,8 +100,8 @@ class Sampler(Protocol[S]):
         """The units of the run, grouped into batches; it depends on nothing but the numbers, so results don't either."""
         ...
 
-    def prepare(self, density: Density, seed: int) -> Plan:
-        """Learn what all populations may share."""
+    def prepare(self, density: Density, seed: int, journal: Journal) -> Plan:
+        """Learn what all populations may share; each step of the journal is done once, also by a run that is resumed."""
         ...
 
     def start(self, density: Density, plan: Plan, rng: Streams, draws: int) -> S:
@@ -129,3 +130,8 @@ def batches_of_shards(draws: int, chains: int) -> tuple[tuple[Unit, ...], ...]:
 def pilot_streams(density: Density, seed: int, starts: int) -> Streams:
     """The streams of the pilot, apart from every population's."""
     return Streams.seeded(seed, [starts], [(_PILOT_KEY,)], dtype=density.dtype, device=density.device)
+
+
+def located(pilot: Surveyor, density: Density, seed: int, journal: Journal) -> Survey:
+    """What the pilot finds, as a step of the journal."""
+    return journal.step("locate", lambda: pilot.run(density, pilot_streams(density, seed, pilot.starts)))

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import math
+import hashlib
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from rdmc.assembly import joined_draws, joined_evidence, joined_inner
+from rdmc.checkpoint import Checkpoint
 from rdmc.density import Density, HasLogDensity, as_density
 from rdmc.diagnostics.modes import MODE_COLUMNS, mode_table
 from rdmc.errors import SamplingWarningError
+from rdmc.job import Done, Job
+from rdmc.journal import Journal
+from rdmc.memory import rows_within
 from rdmc.progress import Progress
 from rdmc.registry import SAMPLERS, sampler_named
-from rdmc.result import Result
-from rdmc.rng import Streams
+from rdmc.result import Result, library_versions
+from rdmc.rng import SHARD_SIZE, Streams
 from rdmc.sampler import Block, Plan, Sampler, Unit
+from rdmc.sampler import Progress as Stage
+from rdmc.spread import Source, spread
 from rdmc.table import Table
 from rdmc.typing import LogDensity
 
@@ -39,6 +48,9 @@ def sample(
     progressbar: bool = True,
     strict: bool = False,
     names: Sequence[str] | None = None,
+    executor: Executor | Callable[[], Executor] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    memory: int = 2 << 30,
 ) -> Result:
     """Draw from an unnormalised log density.
 
@@ -55,6 +67,12 @@ def sample(
         progressbar: Show a bar.
         strict: Raise at the end if :meth:`Result.check` lists a problem.
         names: Names of the coordinates.
+        executor: Where batches of draws run: a :class:`concurrent.futures.Executor` (processes, Dask, MPI,
+            :class:`rdmc.RayExecutor`), or a function that makes one. The same bits as without, whatever the number of workers; a
+            batch whose worker dies is run again. The search for modes and for a reference runs here.
+        checkpoint: A file that keeps what is done. The same call goes on where another process was stopped, and gives the same bits
+            as a run that was not.
+        memory: Bytes that an evaluation of the density may take; larger batches are evaluated in parts.
 
     Returns:
         The result. Ctrl-C ends the run early with what is there, marked ``partial``.
@@ -64,6 +82,9 @@ def sample(
         DensityError: If ``log_density`` does not keep its contract.
         ImproperDensityError: If the mass runs off to infinity.
         NonFiniteDensityError: If too many evaluations give NaN or ``+inf``.
+        CheckpointError: If the file is damaged, belongs to another run, or can't be written.
+        WorkerLostError: If the same batch has lost its worker three times.
+        Exception: What ``log_density`` raises. Where parts of the run were done, the exception has them as ``.partial``.
         SamplingWarningError: With ``strict``, carrying the result.
 
     Example:
@@ -75,151 +96,134 @@ def sample(
     _require_count("draws", draws, 1)
     _require_count("chains", chains, 1)
     _require_count("seed", seed, 0)
+    _require_count("memory", memory, 1)
     name, engine = _resolve(sampler)
     clock = time.perf_counter()
     density = as_density(log_density, dim, dtype=dtype or torch.float64, device=device or "cpu")
-    density = density.check(_probes(density, seed))
-    plan = engine.prepare(density, seed)
-    blocks, partial = _run(engine, density, plan, draws, chains, seed, name, progressbar)
-    samples = _stack(blocks, draws)
-    values = density(samples)
-    log_evidence, log_evidence_mcse = _evidence(blocks)
-    result = Result(
-        samples=samples,
-        log_density=values,
-        log_evidence=log_evidence,
-        log_evidence_mcse=log_evidence_mcse,
-        gradient_evaluations=density.counter.gradients,
-        density_evaluations=density.counter.densities,
-        seconds=time.perf_counter() - clock,
-        modes=_modes(plan, samples, values),
-        stages=plan.stages,
-        inner=_inner(blocks),
-        sampler=name,
-        config=repr(engine),
-        seed=seed,
-        partial=partial,
-        names=tuple(names) if names is not None else None,
-    )
+    probes = _probes(density, seed)
+    density = density.check(probes)
+    density = replace(density, rows=rows_within(density, memory, probes))
+    run = _Run(engine, density, draws, chains, seed, name, names, clock)
+    identity = run.identity(density(probes))
+    with (
+        _opened(checkpoint, identity, engine) as kept,
+        Progress(None, name, enabled=progressbar) as bar,
+    ):
+        result = run.go(Journal(density.counter, kept, bar.note), bar, executor)
     if strict and (problems := result.check()):
         raise SamplingWarningError("the run finished, but: " + "; ".join(problems), result=result)
     return result
 
 
-def _run(
-    engine: Sampler[Any],
-    density: Density,
-    plan: Plan,
-    draws: int,
-    chains: int,
-    seed: int,
-    name: str,
-    progressbar: bool,
-) -> tuple[list[tuple[Unit, Block]], bool]:
-    """Advance every batch stage by stage: the loop. On Ctrl-C, what is there."""
-    batches = engine.batches(draws, chains)
-    finished: list[tuple[Unit, Block]] = []
-    state: Any = None
-    units: tuple[Unit, ...] = ()
-    with Progress(None, name, enabled=progressbar) as bar:
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """The arguments of a run, checked."""
+
+    engine: Sampler[Any]
+    density: Density
+    draws: int
+    chains: int
+    seed: int
+    name: str
+    names: Sequence[str] | None
+    clock: float
+
+    def identity(self, values: Tensor) -> dict[str, object]:
+        """What makes a run the same run; the density is known by its values at a few points."""
+        return {
+            "sampler": repr(self.engine),
+            "density": hashlib.blake2b(repr(values.tolist()).encode(), digest_size=16).hexdigest(),
+            "dim": self.density.dim,
+            "draws": self.draws,
+            "chains": self.chains,
+            "seed": self.seed,
+            "dtype": str(self.density.dtype),
+            "device": str(self.density.device),
+            "rows": self.density.rows,
+            **library_versions(),
+        }
+
+    def go(self, journal: Journal, bar: Progress, executor: Source | None) -> Result:
+        """Prepare, run every batch, and put their draws together; on Ctrl-C, what is there."""
+        plan = self.engine.prepare(journal.taped(self.density), self.seed, journal)
+        batches = self.engine.batches(self.draws, self.chains)
+        jobs = [
+            Job(self.engine, self.density, plan, self.seed, self.draws, i, units) for i, units in enumerate(batches)
+        ]
+        finished: list[tuple[Unit, Block]] = []
+        partial = False
         try:
-            for index, units in enumerate(batches):
-                keys = [(unit.chain, unit.shard) for unit in units]
-                sizes = [unit.particles for unit in units]
-                rng = Streams.seeded(seed, sizes, keys, dtype=density.dtype, device=density.device)
-                state = engine.start(density, plan, rng, draws)
-                while (progress := engine.progress(plan, state)).done < progress.total:
-                    state = engine.advance(density, plan, state, rng)
-                    done = engine.progress(plan, state)
-                    bar.update(
-                        index * done.total + done.done, density.counter.gradients, total=done.total * len(batches)
-                    )
-                finished += _split(units, engine.collect(density, plan, state))
-                state = None
+            for job, done in self._done(jobs, journal, bar, executor):
+                finished += zip(job.units, done.blocks, strict=True)
+                partial = partial or not done.complete
+                if partial:
+                    break
         except KeyboardInterrupt:
-            if state is not None:
-                finished += _split(units, engine.collect(density, plan, state))
             if not finished:
                 raise
-            return finished, True
-    return finished, False
+            partial = True
+        except Exception as error:
+            if finished:
+                error.partial = self._result(plan, finished, partial=True)  # type: ignore[attr-defined]
+                error.add_note(
+                    f"what was done before is in `.partial`: {len(finished)} of {sum(map(len, batches))} parts"
+                )
+            raise
+        return self._result(plan, finished, partial)
+
+    def _done(
+        self, jobs: Sequence[Job], journal: Journal, bar: Progress, executor: Source | None
+    ) -> Iterator[tuple[Job, Done]]:
+        counter = self.density.counter
+        if executor is not None:
+            for index, (job, done) in enumerate(spread(jobs, executor, journal), 1):
+                bar.update(index, counter.gradients, total=len(jobs))
+                yield job, done
+            return
+        for job in jobs:
+
+            def watch(stage: Stage, index: int = job.index) -> None:
+                bar.update(index * stage.total + stage.done, counter.gradients, total=stage.total * len(jobs))
+
+            yield job, job.run(journal, watch)
+
+    def _result(self, plan: Plan, finished: list[tuple[Unit, Block]], partial: bool) -> Result:
+        parts = sorted(finished, key=lambda part: part[0])
+        samples = joined_draws(parts, self.draws)
+        values = torch.cat([self.density(part) for part in samples.flatten(0, 1).split(SHARD_SIZE)])
+        log_evidence, log_evidence_mcse = joined_evidence(parts)
+        return Result(
+            samples=samples,
+            log_density=values.view(samples.shape[:-1]),
+            log_evidence=log_evidence,
+            log_evidence_mcse=log_evidence_mcse,
+            gradient_evaluations=self.density.counter.gradients,
+            density_evaluations=self.density.counter.densities,
+            seconds=time.perf_counter() - self.clock,
+            modes=_modes(plan, samples, values.view(samples.shape[:-1])),
+            stages=plan.stages,
+            inner=joined_inner(parts),
+            sampler=self.name,
+            config=repr(self.engine),
+            seed=self.seed,
+            partial=partial,
+            names=tuple(self.names) if self.names is not None else None,
+        )
 
 
-def _split(units: tuple[Unit, ...], block: Block) -> list[tuple[Unit, Block]]:
-    """A batch's draws, diagnostics and evidence by unit."""
-    parts = block.samples.split([unit.particles for unit in units])
-
-    def by_unit(part: Tensor | None) -> Sequence[Tensor | None]:
-        return [None] * len(units) if part is None else part.split(1)
-
-    evidence, variance = by_unit(block.log_evidence), by_unit(block.evidence_variance)
-    inner = [{name: v if v.ndim == 1 else v[i] for name, v in block.inner.items()} for i in range(len(units))]
-    return [(unit, Block(*own)) for unit, *own in zip(units, parts, inner, evidence, variance, strict=True)]
-
-
-def _stack(blocks: list[tuple[Unit, Block]], draws: int) -> Tensor:
-    """``(chains, draws, d)``; an interrupted run keeps as many draws of each chain as the shortest has."""
-    by_chain: dict[int, list[Tensor]] = {}
-    for unit, block in blocks:
-        by_chain.setdefault(unit.chain, []).append(block.samples.flatten(0, 1))
-    joined = [torch.cat(parts) for _, parts in sorted(by_chain.items())]
-    length = min(draws, *(len(part) for part in joined)) if len(joined) > 1 else min(draws, len(joined[0]))
-    return torch.stack([part[:length] for part in joined])
-
-
-_COMBINE = {"rhat": np.fmax, "ess": np.fmin, "evaluations": np.add, "seconds": np.add}
-
-
-def _inner(blocks: list[tuple[Unit, Block]]) -> Mapping[str, NDArray[np.float64]]:
-    """``(chains, levels)`` diagnostics: the worst over a chain's shards where there is a worst, sums of costs, else the average."""
-    chains = sorted({unit.chain for unit, _ in blocks})
-    fields = {field for _, block in blocks for field in block.inner}
-    levels = max((len(values) for _, block in blocks for values in block.inner.values()), default=0)
-    out = {}
-    for field in sorted(fields):
-        table = np.full((len(chains), levels), math.nan)
-        for row, chain in enumerate(chains):
-            shards = [(unit, block.inner[field]) for unit, block in blocks if unit.chain == chain]
-            columns = [np.pad(values, (0, levels - len(values)), constant_values=math.nan) for _, values in shards]
-            if field in _COMBINE:
-                table[row] = _COMBINE[field].reduce(columns)
-            else:
-                table[row] = np.average(columns, axis=0, weights=[unit.particles for unit, _ in shards])
-        out[field] = table
-    return out
-
-
-_WITHIN = 4.0  # how many times as much a variance known within populations says as one from their spread
-
-
-def _evidence(blocks: list[tuple[Unit, Block]]) -> tuple[float | None, float | None]:
-    r"""Log of the mean over chains of their evidences, and its standard error.
-
-    With Z_c the chains' estimates and Z their mean, :math:`\mathrm{se}(\log Z) = s / (Z \sqrt{C})` (delta method). The
-    variance s^2 is that of the Z_c, which from four chains is off by a factor of two as often as not; where the sampler estimates
-    the variance within each chain too, it is the average of both, the second weighted four times.
-    """
-    by_chain: dict[int, list[float]] = {}
-    within: list[float] = []
-    for unit, block in blocks:
-        if block.log_evidence is not None and math.isfinite(value := float(block.log_evidence)):
-            by_chain.setdefault(unit.chain, []).append(value)
-            if block.evidence_variance is not None:
-                within.append(float(block.evidence_variance))
-    if not by_chain:
-        return None, None
-    units = sum(map(len, by_chain.values()))
-    logs = np.array([np.logaddexp.reduce(values) - math.log(len(values)) for values in by_chain.values()])
-    top = float(logs.max())
-    relative = np.exp(logs - top)
-    mean = float(relative.mean())
-    variances = [float(relative.var(ddof=1)) / mean**2 / len(logs)] if len(logs) > 1 else []
-    weights = [1.0] * len(variances)
-    if within:
-        variances.append(float(np.mean(within)) / units)
-        weights.append(_WITHIN)
-    error = math.sqrt(float(np.average(variances, weights=weights))) if variances else None
-    return top + math.log(mean), error
+@contextmanager
+def _opened(
+    path: str | os.PathLike[str] | None, identity: dict[str, object], engine: Sampler[Any]
+) -> Iterator[Checkpoint | None]:
+    """The checkpoint of this run, or None."""
+    if path is None:
+        yield None
+        return
+    kept = Checkpoint(path, identity, ("rdmc", type(engine).__module__.split(".")[0]))
+    try:
+        yield kept
+    finally:
+        kept.close()
 
 
 def _modes(plan: Plan, samples: Tensor, values: Tensor) -> Table:

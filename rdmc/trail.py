@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import torch
 from torch import Tensor
 
@@ -19,16 +17,13 @@ class Trail:
 
     Args:
         density: What is evaluated.
-
-    Attributes:
-        began: Clock reading (:func:`time.perf_counter`) at which it was made.
+        trodden: Points ``(n, d)`` and values ``(n,)`` to begin with, as :meth:`trodden` of another gave them.
     """
 
-    def __init__(self, density: BatchedDensity) -> None:
+    def __init__(self, density: BatchedDensity, trodden: tuple[Tensor, Tensor] | None = None) -> None:
         self.density = density
-        self.began = time.perf_counter()
-        self._points: list[Tensor] = []
-        self._values: list[Tensor] = []
+        self._points: list[Tensor] = [] if trodden is None else [trodden[0]]
+        self._values: list[Tensor] = [] if trodden is None else [trodden[1]]
 
     @property
     def dim(self) -> int:
@@ -46,9 +41,13 @@ class Trail:
         self._values.append(value.reshape(-1))
         return value, grad
 
+    def trodden(self) -> tuple[Tensor, Tensor]:
+        """All points ``(n, d)`` in order, and the values ``(n,)`` there."""
+        return torch.cat(self._points), torch.cat(self._values)
+
     def thinned(self, n: int) -> tuple[Tensor, Tensor]:
         """At most n of the points, ``(n, d)`` and ``(n,)``, spread evenly over the ranks of their values, highest first."""
-        points, values = torch.cat(self._points), torch.cat(self._values)
+        points, values = self.trodden()
         finite = torch.isfinite(values) & torch.isfinite(points).all(-1)
         points, values = points[finite], values[finite]
         order = values.argsort(descending=True)

@@ -11,12 +11,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
-    ("errors", "typing", "rng", "table", "progress", "linear"),
-    ("density", "coordinates", "rate", "process", "grid", "mixture", "student", "trail"),
+    ("errors", "typing", "arguments", "contract", "rng", "table", "progress", "linear", "archive", "checkpoint"),
+    ("density", "coordinates", "rate", "process", "grid", "mixture", "student", "trail", "journal", "tape", "memory", "compiling", "parameters", "relabelling"),
     ("posterior", "kernels", "optimise", "curvature"),
     ("inner", "steps", "atlas", "approach", "survey"),
     ("pilot", "score"),
-    ("schedule", "start", "sampler", "level"),
+    ("schedule", "start", "sampler", "level", "job", "spread", "assembly"),
     ("correct",),
     ("reverse", "baselines", "auto"),
     ("diagnostics", "registry"),
@@ -27,7 +27,7 @@ LAYERS = (
     ("plot", "stein"),
     ("comparison",),
     ("comparing", "reporting"),
-    ("cli_target",),
+    ("cli_target", "interop"),
     ("cli",),
 )
 HOME = {name: level for level, names in enumerate(LAYERS) for name in names}

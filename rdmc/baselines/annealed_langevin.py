@@ -10,10 +10,11 @@ from torch import Tensor
 from rdmc.baselines.starts import overdispersed
 from rdmc.coordinates import InCoordinates
 from rdmc.density import Density
+from rdmc.journal import Journal
 from rdmc.kernels import ULA, Isotropic, State
 from rdmc.pilot import Pilot
 from rdmc.rng import Streams
-from rdmc.sampler import Block, Plan, Progress, Unit, batches_of_shards, pilot_streams
+from rdmc.sampler import Block, Plan, Progress, Unit, batches_of_shards, located
 from rdmc.typing import BatchedDensity
 
 __all__ = ["AnnealedLangevin", "AnnealingState"]
@@ -103,9 +104,9 @@ class AnnealedLangevin:
         """One particle a draw, one shard a batch."""
         return batches_of_shards(draws, chains)
 
-    def prepare(self, density: Density, seed: int) -> Plan:
+    def prepare(self, density: Density, seed: int, journal: Journal) -> Plan:
         """Run the pilot; the detail is the ladder of betas."""
-        survey = self.pilot.run(density, pilot_streams(density, seed, self.pilot.starts))
+        survey = located(self.pilot, density, seed, journal)
         levels = self._levels
         spread = max(1.0, survey.spread) if density.device.type != "meta" else 1.0
         betas = [spread ** (-2.0 * (levels - 1 - k) / max(1, levels - 1)) for k in range(levels)]

@@ -12,10 +12,11 @@ from torch import Tensor
 from rdmc.baselines.starts import overdispersed
 from rdmc.coordinates import InCoordinates
 from rdmc.density import Density
+from rdmc.journal import Journal
 from rdmc.kernels import HMC, Diagonal, Kernel, State
 from rdmc.pilot import Pilot
 from rdmc.rng import Streams
-from rdmc.sampler import Block, Plan, Progress, Unit, pilot_streams
+from rdmc.sampler import Block, Plan, Progress, Unit, located
 
 __all__ = ["ChainsState", "LongChains"]
 
@@ -100,9 +101,9 @@ class LongChains:
         """All chains side by side in one batch, each with its own streams."""
         return (tuple(Unit(chain, 0, 1) for chain in range(chains)),)
 
-    def prepare(self, density: Density, seed: int) -> Plan:
+    def prepare(self, density: Density, seed: int, journal: Journal) -> Plan:
         """Run the pilot."""
-        return Plan(self.pilot.run(density, pilot_streams(density, seed, self.pilot.starts)))
+        return Plan(located(self.pilot, density, seed, journal))
 
     def start(self, density: Density, plan: Plan, rng: Streams, draws: int) -> ChainsState:
         """Evaluate over-dispersed starting points."""
@@ -130,8 +131,8 @@ class LongChains:
                 tuning = self.kernel.adapt(tuning, info, max(0.02, (step + 1.0) ** -0.6))
                 count += 1
                 delta = chains.x - mean
-                mean = mean + delta / count
-                square = square + delta * (chains.x - mean)
+                mean = torch.add(mean, delta, alpha=1.0 / count)
+                square = torch.addcmul(square, delta, chains.x - mean)
                 if _closes_window(step + 1, length.warmup):
                     # shrunk towards what is known, as few correlated points say little (Stan's rule)
                     variance = (square / (count + 5.0)) + scale.square() * 5.0 / (count + 5.0)

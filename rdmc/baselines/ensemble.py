@@ -16,9 +16,10 @@ from rdmc.baselines.snooker import snooker_move
 from rdmc.baselines.starts import overdispersed
 from rdmc.coordinates import InCoordinates
 from rdmc.density import Density
+from rdmc.journal import Journal
 from rdmc.pilot import Pilot
 from rdmc.rng import Streams
-from rdmc.sampler import Block, Plan, Progress, Unit, pilot_streams
+from rdmc.sampler import Block, Plan, Progress, Unit, located
 
 __all__ = ["Ensemble", "EnsembleState", "ensemble_moves"]
 
@@ -104,11 +105,11 @@ class Ensemble:
         """An ensemble a batch."""
         return tuple((Unit(chain, 0, 1),) for chain in range(chains))
 
-    def prepare(self, density: Density, seed: int) -> Plan:
+    def prepare(self, density: Density, seed: int, journal: Journal) -> Plan:
         """Run the pilot."""
         require("emcee", "emcee")
         require_values(density, "emcee")
-        return Plan(self.pilot.run(density, pilot_streams(density, seed, self.pilot.starts)))
+        return Plan(located(self.pilot, density, seed, journal))
 
     def start(self, density: Density, plan: Plan, rng: Streams, draws: int) -> EnsembleState:
         """Over-dispersed starting points; nothing is evaluated yet."""

@@ -16,9 +16,10 @@ from rdmc.baselines.starts import overdispersed
 from rdmc.baselines.windows import Windows, WindowsState
 from rdmc.coordinates import InCoordinates
 from rdmc.density import Density
+from rdmc.journal import Journal
 from rdmc.pilot import Pilot
 from rdmc.rng import Streams
-from rdmc.sampler import Block, Plan, Progress, Unit, pilot_streams
+from rdmc.sampler import Block, Plan, Progress, Unit, located
 
 __all__ = ["NUTS", "NUTSState"]
 
@@ -136,12 +137,12 @@ class NUTS:
         """All chains side by side in one batch, each with its own streams."""
         return (tuple(Unit(chain, 0, 1) for chain in range(chains)),)
 
-    def prepare(self, density: Density, seed: int) -> Plan:
+    def prepare(self, density: Density, seed: int, journal: Journal) -> Plan:
         """Run the pilot, and have JAX ready."""
         blackjax = require("blackjax", "nuts")
         runtime = Jax.at(density, "nuts")
         jax = runtime.jax
-        survey = self.pilot.run(density, pilot_streams(density, seed, self.pilot.starts))
+        survey = located(self.pilot, density, seed, journal)
         f = runtime.log_density(InCoordinates(density, survey.affine))
         kernel = blackjax.nuts.build_kernel()
 

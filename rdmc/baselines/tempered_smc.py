@@ -16,9 +16,10 @@ from rdmc.baselines.jax_bridge import Jax
 from rdmc.baselines.reference import Reference
 from rdmc.coordinates import InCoordinates
 from rdmc.density import Density
+from rdmc.journal import Journal
 from rdmc.pilot import Pilot
 from rdmc.rng import Streams
-from rdmc.sampler import Block, Plan, Progress, Unit, pilot_streams
+from rdmc.sampler import Block, Plan, Progress, Unit, located
 
 __all__ = ["TemperedSMC", "TemperedSMCState"]
 
@@ -144,11 +145,11 @@ class TemperedSMC:
         """A population a batch: each has temperatures of its own."""
         return tuple((Unit(chain, 0, 1),) for chain in range(chains))
 
-    def prepare(self, density: Density, seed: int) -> Plan:
+    def prepare(self, density: Density, seed: int, journal: Journal) -> Plan:
         """Run the pilot, and have BlackJAX's steps ready to compile."""
         require("blackjax", "tempered-smc")
         runtime = Jax.at(density, "tempered-smc")
-        survey = self.pilot.run(density, pilot_streams(density, seed, self.pilot.starts))
+        survey = located(self.pilot, density, seed, journal)
         reference = Reference.of(survey, self.inflation)
         return Plan(survey, self.engine(density, reference, runtime))
 

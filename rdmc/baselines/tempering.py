@@ -17,10 +17,11 @@ from rdmc.baselines.replicas import Ensemble, Tally, begin, regrid, scan
 from rdmc.baselines.starts import overdispersed
 from rdmc.coordinates import InCoordinates
 from rdmc.density import Density
+from rdmc.journal import Journal
 from rdmc.kernels import MALA, Kernel
 from rdmc.pilot import Pilot
 from rdmc.rng import Streams
-from rdmc.sampler import Block, Plan, Progress, Unit, pilot_streams
+from rdmc.sampler import Block, Plan, Progress, Unit, located
 from rdmc.survey import Survey
 
 __all__ = ["ParallelTempering", "TemperingState"]
@@ -138,9 +139,9 @@ class ParallelTempering:
         """All ensembles side by side in one batch, each with its own streams."""
         return (tuple(Unit(chain, 0, 1) for chain in range(chains)),)
 
-    def prepare(self, density: Density, seed: int) -> Plan:
+    def prepare(self, density: Density, seed: int, journal: Journal) -> Plan:
         """Run the pilot, and a trial that finds the number of replicas and a ladder."""
-        survey = self.pilot.run(density, pilot_streams(density, seed, self.pilot.starts))
+        survey = located(self.pilot, density, seed, journal)
         before = density.counter.gradients
         rng = Streams.seeded(seed, [_TUNING_ENSEMBLES], [_TUNING_KEY], dtype=density.dtype, device=density.device)
         beta, tuning = self._trial(density, survey, Reference.of(survey, self.inflation), rng)

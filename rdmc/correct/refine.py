@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
+from functools import partial
 
 from rdmc.coordinates import InCoordinates
 from rdmc.correct.candidates import along_trail, fitted, laplace
@@ -12,6 +13,7 @@ from rdmc.correct.judge import Judgement
 from rdmc.correct.reference import Reference
 from rdmc.correct.temper import Tempering, Trial
 from rdmc.density import Density
+from rdmc.journal import Journal
 from rdmc.pilot import extended
 from rdmc.rng import Streams
 from rdmc.survey import Survey
@@ -129,7 +131,7 @@ class Refinement:
         if not 0.0 < self.goal < 1.0:
             raise ValueError(f"`goal` must be in (0, 1), got {self.goal!r}")
 
-    def run(self, density: Density, survey: Survey, trail: Trail, seed: int, key: int) -> Refined:
+    def run(self, density: Density, survey: Survey, trail: Trail, seed: int, key: int, journal: Journal) -> Refined:
         """Find the reference.
 
         Args:
@@ -138,26 +140,29 @@ class Refinement:
             trail: Where its ascents passed.
             seed: Of the run.
             key: First word of the keys of the random streams; the second is the round.
+            journal: Of the run; every trial and every fit is a step.
 
         Raises:
             DensityError: If the density is finite at none of the draws of the first reference.
         """
-        log = _Log(density, trail.began)
+        log = _Log(density, journal.began)
         log.add("locate", "modes", survey.surrogate.components, survey.unseen, None, 0.0)
 
         def streams(round_: int) -> Streams:
             return Streams.seeded(seed, [self.particles], [(key, round_)], dtype=density.dtype, device=density.device)
 
-        rng = streams(0)
-        reference, seen = laplace(InCoordinates(density, survey.affine), survey, rng)
-        if seen.forward < _LAPLACE_ENOUGH:
-            survey, reference = along_trail(density, survey, trail, rng)
+        def first() -> tuple[Survey, Reference]:
+            rng = streams(0)
+            reference, seen = laplace(InCoordinates(density, survey.affine), survey, rng)
+            return (survey, reference) if seen.forward >= _LAPLACE_ENOUGH else along_trail(density, survey, trail, rng)
+
+        survey, reference = journal.step("first reference", first)
         target = InCoordinates(density, survey.affine)
         shift = float(survey.affine.log_det())
         best: tuple[Reference, Trial] | None = None
         quiet, evidence, highest = 0, math.nan, -math.inf
         for round_ in range(1, self.rounds + 1):
-            trial = self.tempering.learn(target, reference, streams(round_))
+            trial = journal.step(f"temper {round_}", partial(self.tempering.learn, target, reference, streams(round_)))
             log.add("temper", reference.name, reference.guide.components, math.nan, trial, shift)
             score = trial.judgement.score
             progress = best is None or trial.judgement.merit > _GAIN * best[1].judgement.merit
@@ -170,11 +175,19 @@ class Refinement:
             evidence, highest = trial.log_evidence, max(highest, trial.log_evidence)
             if (score >= self.goal and confirmed) or quiet >= _PATIENCE or round_ == self.rounds:
                 break
-            if survey.unseen <= _COMPLETE:
-                survey = extended(target, survey, trial.population.x[:: -(-self.particles // _CLIMBERS)])
-            reference, promise = fitted(target, survey, trial, streams(self.rounds + round_))
+            survey, reference, promise = journal.step(
+                f"fit {round_}", partial(self._fit, target, survey, trial, streams(self.rounds + round_))
+            )
             serves = confirmed and not rising and best[1].judgement.score >= _SERVES
             if promise.score <= 0.0 or (serves and promise.score < _PROMISE * best[1].judgement.score):
                 break
         assert best is not None
         return Refined(survey, *best, Table.from_rows(log.rows, STAGE_COLUMNS))
+
+    def _fit(
+        self, target: InCoordinates, survey: Survey, trial: Trial, rng: Streams
+    ) -> tuple[Survey, Reference, Judgement]:
+        """The next reference, and what is promised of it, after a look for modes where the population is."""
+        if survey.unseen <= _COMPLETE:
+            survey = extended(target, survey, trial.population.x[:: -(-self.particles // _CLIMBERS)])
+        return survey, *fitted(target, survey, trial, rng)

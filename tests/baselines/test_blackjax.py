@@ -15,6 +15,7 @@ from rdmc.baselines.foreign import words
 from rdmc.baselines.jax_bridge import Jax
 from rdmc.baselines.starts import overdispersed
 from rdmc.density import Density, as_density
+from rdmc.journal import Journal
 from rdmc.rng import Streams
 from tests.baselines.cases import PILOT
 from tests.laws.cases import F, generator, skewed
@@ -80,7 +81,7 @@ def test_nuts_is_blackjax_on_a_native_density() -> None:
     """Chain by chain, without vmap and without torch, to 1e-9: JAX's exp and torch's differ in the last bit."""
     density, chains, draws = as_density(skewed(2)), 2, 20
     engine = NUTS(budget=60, pilot=PILOT)
-    plan = engine.prepare(density, 0)
+    plan = engine.prepare(density, 0, Journal(density.counter))
     rng = Streams.seeded(0, [1] * chains, [(c, 0) for c in range(chains)])
     warm = begin = engine.start(density, plan, rng, draws)
     starts = begin.chains.position
@@ -112,7 +113,7 @@ def test_tempered_smc_is_blackjax_on_a_native_density() -> None:
     """The same particles and evidence increments to 1e-9 as BlackJAX's own top-level sampler on the same keys."""
     density = as_density(skewed(2))
     engine = TemperedSMC(budget=100, particles=64, inflation=8.0, pilot=PILOT)  # far enough for three temperatures
-    plan = engine.prepare(density, 0)
+    plan = engine.prepare(density, 0, Journal(density.counter))
     rng = Streams.seeded(0, [1], [(0, 0)])
     state = begin = engine.start(density, plan, rng, 64)
     moves, states = [], []
@@ -161,7 +162,7 @@ def test_final_draws_are_equally_weighted() -> None:
     """BlackJAX leaves weights behind its last temperature; after the last stage there must be none."""
     density = as_density(targets.two_modes(2))
     engine = TemperedSMC(budget=120, pilot=PILOT)
-    plan = engine.prepare(density, 0)
+    plan = engine.prepare(density, 0, Journal(density.counter))
     rng = Streams.seeded(0, [1])
     state = engine.start(density, plan, rng, 100)
     weighted = False

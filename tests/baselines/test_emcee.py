@@ -15,6 +15,7 @@ from rdmc.baselines import Ensemble
 from rdmc.baselines.ensemble import ensemble_moves
 from rdmc.baselines.snooker import snooker_move, snooker_proposal
 from rdmc.density import as_density
+from rdmc.journal import Journal
 from rdmc.rng import Streams
 from tests.baselines.cases import PILOT
 from tests.laws.cases import SKEWED_MEAN, SKEWED_VARIANCE, skewed_draws
@@ -80,7 +81,7 @@ def test_the_adapter_is_emcee_to_the_bit() -> None:
     target = targets.four_modes()
     density = as_density(target)
     engine = Ensemble(budget=30, walkers=16, pilot=PILOT)
-    plan = engine.prepare(density, 0)
+    plan = engine.prepare(density, 0, Journal(density.counter))
     rng = Streams.seeded(0, [1], [(2, 0)])
     begin = state = engine.start(density, plan, rng, 40)
     while (progress := engine.progress(plan, state)).done < progress.total:
@@ -110,7 +111,7 @@ def test_a_nonfinite_density_is_rejected_and_counted() -> None:
     engine = Ensemble(budget=40, walkers=16, pilot=PILOT)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        plan = engine.prepare(density, 0)
+        plan = engine.prepare(density, 0, Journal(density.counter))
         rng = Streams.seeded(0, [1])
         state = engine.start(density, plan, rng, 50)
         while (progress := engine.progress(plan, state)).done < progress.total:

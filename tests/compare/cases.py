@@ -11,6 +11,7 @@ from torch import Tensor
 
 import targets
 from rdmc.density import Density
+from rdmc.journal import Journal
 from rdmc.rng import Streams
 from rdmc.sampler import Block, Plan, Progress, Unit, batches_of_shards
 
@@ -32,7 +33,7 @@ class Exact:
     def batches(self, draws: int, chains: int) -> tuple[tuple[Unit, ...], ...]:
         return batches_of_shards(draws, chains)
 
-    def prepare(self, density: Density, seed: int) -> Plan:
+    def prepare(self, density: Density, seed: int, journal: Journal) -> Plan:
         return Plan()
 
     def start(self, density: Density, plan: Plan, rng: Streams, draws: int) -> Tensor | None:
@@ -58,7 +59,7 @@ class Failing(Exact):
 
     error: type[BaseException] = RuntimeError
 
-    def prepare(self, density: Density, seed: int) -> Plan:
+    def prepare(self, density: Density, seed: int, journal: Journal) -> Plan:
         raise self.error("out of luck")
 
 

@@ -15,6 +15,7 @@ from rdmc.density import Density
 from rdmc.diagnostics import mode_weight_tv
 from rdmc.grid import LogSNRGrid
 from rdmc.inner import Chains, FromSurrogate, GuidedChains, Importance, InnerSampler, Started
+from rdmc.journal import Journal
 from rdmc.kernels import HMC, MALA, ULA
 from rdmc.level import Level
 from rdmc.mixture import GaussianMixture
@@ -186,7 +187,7 @@ def test_a_whole_outer_step_never_waits_for_the_device(inner: InnerSampler, step
     survey = Survey(affine, surrogate, k, k, 0.0)
     for estimator in (Tweedie(), TargetScore(), SteinControlVariate(), MinimumVariance()):
         sampler = RDMC(Fixed(EDM(3.0), LogSNRGrid(3, 0.5)), inner, step, estimator, pilot=None)
-        detail = sampler.prepare(density, 0).detail
+        detail = sampler.prepare(density, 0, Journal(density.counter)).detail
         plan = Plan(survey, detail)
         rng = Streams.seeded(0, [4, 3], [(0, 0), (0, 1)], device=meta)
         state = sampler.start(density, plan, rng, 7)

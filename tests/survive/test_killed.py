@@ -1,0 +1,24 @@
+"""Real processes, really killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+KILLS = 20
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_runs_killed_at_random_moments_are_resumed_to_the_same_bits(tmp_path: Path) -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore", "-m", "tests.survive.victims", str(tmp_path), str(KILLS)]
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0 and len(lines) == KILLS, done.stderr
+    assert all(line.endswith(" equal") for line in lines), lines
+    assert sum(line.startswith("killed") for line in lines) >= KILLS * 3 // 4, lines
