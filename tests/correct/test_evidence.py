@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
+from rdmc.assembly import joined_evidence
 from rdmc.sampler import Block, Unit
-from rdmc.sampling import _evidence
 from tests.laws.cases import F, generator
 
 
@@ -30,48 +30,48 @@ def blocks(chains: list[list[float]], variance: float | None = None) -> list[tup
 
 
 def test_the_mean_is_that_of_the_evidences_and_the_error_its_delta_method() -> None:
-    log, error = _evidence(blocks([[1.0], [2.0], [6.0]]))
+    log, error = joined_evidence(blocks([[1.0], [2.0], [6.0]]))
     assert log == pytest.approx(math.log(3.0))
     assert error == pytest.approx(math.sqrt(7.0) / 3.0 / math.sqrt(3.0))
 
 
 def test_shards_of_a_chain_are_averaged_first() -> None:
-    log, error = _evidence(blocks([[1.0, 3.0], [3.0, 5.0]]))
+    log, error = joined_evidence(blocks([[1.0, 3.0], [3.0, 5.0]]))
     assert log == pytest.approx(math.log(3.0))
     assert error == pytest.approx(math.sqrt(2.0) / 3.0 / math.sqrt(2.0))
 
 
 def test_what_is_known_within_counts_four_times() -> None:
     """Between: 7 / 9 / 3. Within: .12 / 3."""
-    _, error = _evidence(blocks([[1.0], [2.0], [6.0]], 0.12))
+    _, error = joined_evidence(blocks([[1.0], [2.0], [6.0]], 0.12))
     assert error == pytest.approx(math.sqrt((7.0 / 27.0 + 4.0 * 0.04) / 5.0))
-    _, sharded = _evidence(blocks([[1.0, 3.0], [3.0, 5.0]], 0.12))
+    _, sharded = joined_evidence(blocks([[1.0, 3.0], [3.0, 5.0]], 0.12))
     assert sharded == pytest.approx(math.sqrt((2.0 / 9.0 / 2.0 + 4.0 * 0.03) / 5.0))
 
 
 def test_one_chain_has_only_what_it_knows_within() -> None:
-    assert _evidence(blocks([[2.0]])) == (pytest.approx(math.log(2.0)), None)
-    assert _evidence(blocks([[2.0]], 0.09)) == (pytest.approx(math.log(2.0)), pytest.approx(0.3))
+    assert joined_evidence(blocks([[2.0]])) == (pytest.approx(math.log(2.0)), None)
+    assert joined_evidence(blocks([[2.0]], 0.09)) == (pytest.approx(math.log(2.0)), pytest.approx(0.3))
 
 
 def test_huge_and_tiny_evidences_do_not_overflow() -> None:
     for offset in (-5000.0, 5000.0):
         found = [(Unit(c, 0, 1), block(offset + math.log(z))) for c, z in enumerate((1.0, 2.0, 6.0))]
-        log, error = _evidence(found)
+        log, error = joined_evidence(found)
         assert log == pytest.approx(offset + math.log(3.0))
         assert error == pytest.approx(math.sqrt(7.0 / 27.0))
 
 
 def test_unfinished_blocks_are_left_out() -> None:
     found = [*blocks([[1.0], [2.0], [6.0]]), (Unit(3, 0, 1), block(math.nan, math.nan)), (Unit(4, 0, 1), block(None))]
-    assert _evidence(found) == _evidence(blocks([[1.0], [2.0], [6.0]]))
-    assert _evidence(found[3:]) == (None, None)
+    assert joined_evidence(found) == joined_evidence(blocks([[1.0], [2.0], [6.0]]))
+    assert joined_evidence(found[3:]) == (None, None)
 
 
 def test_the_error_is_that_of_repeated_runs() -> None:
     """2000 runs of four chains, each off by 5%, which each also knows: the mean square error is the mean of the squares told."""
     z = 1.0 + 0.05 * torch.randn(2000, 4, generator=generator(0), dtype=F)
-    told = [_evidence(blocks([[float(value)] for value in row], 0.05**2)) for row in z]
+    told = [joined_evidence(blocks([[float(value)] for value in row], 0.05**2)) for row in z]
     log = torch.tensor([value for value, _ in told], dtype=F)
     square = torch.tensor([error**2 for _, error in told if error is not None], dtype=F)
     # relative error of a variance of 2000 numbers: (2 / 2000)^(1/2) = .032; five of these
