@@ -18,7 +18,7 @@ from typing import Annotated, Any, NoReturn, TypeAlias
 
 import typer
 
-from rdmc.cli_target import UsageError, is_target, load_target, module_named
+from rdmc.cli_target import UsageError, is_target, load_target, module_named, pool_for
 
 __all__ = ["app", "main"]
 
@@ -88,9 +88,16 @@ def _prepared(target: str, dim: int | None, outs: list[Path], suffixes: Needs) -
         _fail(problem, 2)
 
 
-def _run(command: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+def _run(
+    command: Callable[..., Any], *arguments: Any, keep: Callable[[Any], object] | None = None, **options: Any
+) -> Any:
     try:
-        return command(*arguments, **options)
+        try:
+            return command(*arguments, **options)
+        except Exception as error:
+            if keep is not None and (part := getattr(error, "partial", None)) is not None:
+                keep(part)  # what was done before
+            raise
     except ValueError as error:  # wrong arguments, or a density that breaks its contract
         _fail(error, 2)
     except RuntimeError as error:  # non-finite or improper density
@@ -117,16 +124,23 @@ def sample(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if the result has problems.")] = False,
     progress: Annotated[bool, typer.Option("--progress/--no-progress", help="Show a progress bar.")] = True,
+    checkpoint: Annotated[Path | None, typer.Option(help="File that keeps what is done; run again to go on.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes to run populations in.")] = 1,
 ) -> None:
     """Sample TARGET and print a summary."""
     density, known_dim = _prepared(target, dim, [out] if out else [], RESULT)
     options = {"draws": draws, "chains": chains, "sampler": sampler, "seed": seed, "progressbar": progress}
-    result = _run(importlib.import_module("rdmc").sample, density, dim=known_dim, **options)
+    options |= {"checkpoint": checkpoint, "executor": pool_for(target, workers)}
+
+    def save(result: Any) -> None:
+        if out is not None:
+            netcdf = importlib.import_module("rdmc.export").write_netcdf
+            _write(result.save if out.suffix == ".npz" else lambda path: netcdf(result, path), out)
+
+    result = _run(importlib.import_module("rdmc").sample, density, dim=known_dim, keep=save, **options)
     problems = result.check()
     typer.echo(json.dumps(_strict_json(_in_numbers(result, problems)), indent=2) if as_json else result.summary())
-    if out is not None:
-        netcdf = importlib.import_module("rdmc.export").write_netcdf
-        _write(result.save if out.suffix == ".npz" else lambda path: netcdf(result, path), out)
+    save(result)
     if strict and problems:
         raise typer.Exit(1)
 

@@ -10,11 +10,14 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-__all__ = ["UsageError", "is_target", "load_target", "module_named"]
+__all__ = ["UsageError", "is_target", "load_target", "module_named", "pool_for"]
 
 
 class UsageError(Exception):
@@ -32,6 +35,10 @@ def _importable(folder: str) -> Iterator[None]:
             sys.path.remove(folder)
 
 
+def _module_name(path: Path) -> str:
+    return f"_rdmc_target_{path.stem}"  # a user's file may be called torch.py
+
+
 def module_named(source: str) -> Any:
     """The module ``package.module`` or the file ``file.py``, imported.
 
@@ -45,7 +52,7 @@ def module_named(source: str) -> Any:
         path = Path(source).resolve()
         if not path.is_file():
             raise UsageError(f"no file {source!r}")
-        name = f"_rdmc_target_{path.stem}"  # a user's file may be called torch.py
+        name = _module_name(path)
         spec = importlib.util.spec_from_file_location(name, path)
         if spec is None or spec.loader is None:
             raise UsageError(f"{source!r} cannot be imported as Python")
@@ -119,3 +126,14 @@ def load_target(text: str, dim: int | None) -> tuple[Any, int | None]:
     if dim is None:
         raise UsageError(f"{text!r} is a bare callable: say --dim, the number of coordinates")
     return value, dim
+
+
+def pool_for(text: str, workers: int) -> Callable[[], Executor] | None:
+    """What makes a pool of so many processes, each of which can import what ``TARGET`` names; None for one."""
+    if workers == 1:
+        return None
+    source = text.rpartition(":")[0]
+    if source.endswith(".py"):  # no process can import it by name, so what it defines travels by value
+        importlib.import_module("cloudpickle").register_pickle_by_value(sys.modules[_module_name(Path(source))])
+    context = get_context("spawn")
+    return partial(ProcessPoolExecutor, workers, context, sys.path.append, (str(Path.cwd()),))

@@ -104,7 +104,7 @@ def sample(
     density = density.check(probes)
     density = replace(density, rows=rows_within(density, memory, probes))
     run = _Run(engine, density, draws, chains, seed, name, names, clock)
-    identity = run.identity(density(probes))
+    identity = run.identity(density(_probes(density, 0)))
     with (
         _opened(checkpoint, identity, engine) as kept,
         Progress(None, name, enabled=progressbar) as bar,

@@ -1,0 +1,71 @@
+"""Whole runs from the command line, in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from rdmc.result import load
+
+ROOT = Path(__file__).parents[2]
+MODEL = """
+import torch
+LEFT = 3.0
+def off(x, centre): return -0.5 * (x - centre).square().sum(-1)
+def log_density(x): return torch.logaddexp(off(x, -LEFT), off(x, 3.0))
+calls = 0
+def dying(x):
+    global calls
+    calls += 1
+    if x.shape[0] == 256 and calls > %d:
+        raise ArithmeticError("the model failed")
+    return log_density(x)
+"""
+
+
+def rdmc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from rdmc.cli import main; main()", "sample", *arguments, "--no-progress"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def test_workers_and_a_checkpoint_change_no_bit(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(MODEL % 10**9)
+    common = ("model.py:log_density", "--dim", "8", "--draws", "40", "--chains", "2")
+    plain = rdmc(tmp_path, *common, "--out", "plain.npz")
+    spread = rdmc(tmp_path, *common, "--out", "spread.npz", "--workers", "2", "--checkpoint", "run.ck")
+    assert plain.returncode == spread.returncode == 0, plain.stderr + spread.stderr
+    one, two = load(tmp_path / "plain.npz"), load(tmp_path / "spread.npz")
+    assert torch.equal(one.samples, two.samples) and one.log_evidence == two.log_evidence
+    other = rdmc(tmp_path, *common, "--checkpoint", "run.ck", "--seed", "1")
+    assert other.returncode == 2 and "belongs to another run: seed was 0 and is 1" in other.stderr, other.stderr
+
+
+def test_what_was_done_before_an_error_is_written(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(MODEL % 10**9)
+    common = ("model.py:dying", "--dim", "8", "--draws", "40", "--chains", "3", "--out", "part.npz")
+    whole = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import rdmc, model; rdmc.sample(model.dying, 8, 40, 3, progressbar=False); print(model.calls)",
+        ],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{tmp_path}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (tmp_path / "model.py").write_text(MODEL % (int(whole.stdout) - 4))
+    done = rdmc(tmp_path, *common)
+    assert done.returncode != 0 and "the model failed" in done.stderr and "Written to part.npz" in done.stderr, (
+        done.stderr
+    )
+    part = load(tmp_path / "part.npz")
+    assert part.partial and part.samples.shape[0] == 2 and torch.isfinite(part.samples).all()
