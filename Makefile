@@ -50,6 +50,8 @@ smoke: $(STAMP)
 	$(BIN)/python -m benchmarks.peers --smoke
 	$(BIN)/python -m benchmarks.auto --smoke
 	$(BIN)/python -m benchmarks.calibration --smoke
+	$(BIN)/python -m benchmarks.speed --smoke
+	$(BIN)/python -m benchmarks.sbc --smoke
 
 clean:
 	rm -rf $(VENV) $(VENV312) demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache
