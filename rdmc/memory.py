@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from rdmc.density import Density
 
-__all__ = ["bytes_per_point", "rows_within"]
+__all__ = ["budget", "bytes_per_point", "rows_within"]
 
 _FEWEST = 16
+_ON_CPU = 2 << 30
+_SHARE = 4  # of a GPU's memory, all of it and not what happens to be free, lest the same call be split differently
 _BACKWARD = 2.0  # autograd holds a gradient for every intermediate value
 
 
@@ -37,6 +40,13 @@ class _Allocations(TorchFunctionMode):
         return out
 
 
+def budget(device: torch.device) -> int:
+    """Bytes that an evaluation may take by default."""
+    if device.type != "cuda":
+        return _ON_CPU
+    return int(torch.cuda.get_device_properties(device).total_memory) // _SHARE
+
+
 def bytes_per_point(density: Density, x: Tensor) -> float:
     """Bytes that one more point takes while value and gradient are computed, at most: nothing is taken to be freed.
 
@@ -55,9 +65,9 @@ def bytes_per_point(density: Density, x: Tensor) -> float:
         return seen.total * (1.0 if density.gradient is not None else _BACKWARD)
 
     few, many = total(x[:1].repeat(2, 1)), total(x[:1].repeat(4, 1))
-    least = 2.0 * x.element_size() * density.dim
     slope = (many - few) / 2.0
-    return slope if slope >= least else max(few, least)  # a mapped per-point function shows the same shapes at any M
+    # a mapped per-point function shows the shapes of one point at any M
+    return max(slope, few - 2.0 * slope, 2.0 * x.element_size() * density.dim)
 
 
 def rows_within(density: Density, memory: int, x: Tensor) -> int:

@@ -21,7 +21,7 @@ from rdmc.diagnostics.modes import MODE_COLUMNS, mode_table
 from rdmc.errors import SamplingWarningError
 from rdmc.job import Done, Job
 from rdmc.journal import Journal
-from rdmc.memory import rows_within
+from rdmc.memory import budget, rows_within
 from rdmc.progress import Progress
 from rdmc.registry import SAMPLERS, sampler_named
 from rdmc.result import Result, library_versions
@@ -50,7 +50,7 @@ def sample(
     names: Sequence[str] | None = None,
     executor: Executor | Callable[[], Executor] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
-    memory: int = 2 << 30,
+    memory: int | None = None,
 ) -> Result:
     """Draw from an unnormalised log density.
 
@@ -72,7 +72,8 @@ def sample(
             batch whose worker dies is run again. The search for modes and for a reference runs here.
         checkpoint: A file that keeps what is done. The same call goes on where another process was stopped, and gives the same bits
             as a run that was not.
-        memory: Bytes that an evaluation of the density may take; larger batches are evaluated in parts.
+        memory: Bytes that an evaluation of the density may take; larger batches are evaluated in parts. Default: 2 GiB, on a GPU a
+            quarter of its memory.
 
     Returns:
         The result. Ctrl-C ends the run early with what is there, marked ``partial``.
@@ -96,13 +97,14 @@ def sample(
     _require_count("draws", draws, 1)
     _require_count("chains", chains, 1)
     _require_count("seed", seed, 0)
-    _require_count("memory", memory, 1)
+    if memory is not None:
+        _require_count("memory", memory, 1)
     name, engine = _resolve(sampler)
     clock = time.perf_counter()
     density = as_density(log_density, dim, dtype=dtype or torch.float64, device=device or "cpu")
     probes = _probes(density, seed)
     density = density.check(probes)
-    density = replace(density, rows=rows_within(density, memory, probes))
+    density = replace(density, rows=rows_within(density, memory or budget(density.device), probes))
     run = _Run(engine, density, draws, chains, seed, name, names, clock)
     identity = run.identity(density(_probes(density, 0)))
     with (
