@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from rdmc.coordinates import Affine as Affine
     from rdmc.density import Density as Density
     from rdmc.mixture import GaussianMixture as GaussianMixture
+    from rdmc.parameters import Parameter as Parameter
+    from rdmc.parameters import Parameters as Parameters
     from rdmc.pilot import Pilot as Pilot
     from rdmc.registry import SAMPLERS as SAMPLERS
+    from rdmc.relabelling import relabel as relabel
     from rdmc.reporting import report as report
     from rdmc.result import Result as Result
     from rdmc.result import load as load
@@ -36,6 +39,8 @@ _HOMES = {
     "Density": "rdmc.density",
     "GaussianMixture": "rdmc.mixture",
     "Known": "rdmc.survey",
+    "Parameter": "rdmc.parameters",
+    "Parameters": "rdmc.parameters",
     "Pilot": "rdmc.pilot",
     "RDMC": "rdmc.reverse",
     "RayExecutor": "rdmc.spread",
@@ -45,6 +50,7 @@ _HOMES = {
     "Table": "rdmc.table",
     "compare": "rdmc.comparing",
     "load": "rdmc.result",
+    "relabel": "rdmc.relabelling",
     "report": "rdmc.reporting",
     "sample": "rdmc.sampling",
 }

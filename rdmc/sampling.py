@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rdmc.assembly import joined_draws, joined_evidence, joined_inner
 from rdmc.checkpoint import Checkpoint
+from rdmc.compiling import Fused, chosen
 from rdmc.density import Density, HasLogDensity, as_density
 from rdmc.diagnostics.modes import MODE_COLUMNS, mode_table
 from rdmc.errors import SamplingWarningError
@@ -34,6 +35,8 @@ from rdmc.typing import LogDensity
 
 __all__ = ["sample"]
 
+_LEAST = 20  # gradient evaluations a draw that any of the samplers makes at its defaults
+
 
 def sample(
     log_density: LogDensity | Density | HasLogDensity,
@@ -51,6 +54,7 @@ def sample(
     executor: Executor | Callable[[], Executor] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     memory: int | None = None,
+    compile: bool | str = "auto",  # noqa: A002  # torch's word
 ) -> Result:
     """Draw from an unnormalised log density.
 
@@ -72,8 +76,10 @@ def sample(
             batch whose worker dies is run again. The search for modes and for a reference runs here.
         checkpoint: A file that keeps what is done. The same call goes on where another process was stopped, and gives the same bits
             as a run that was not.
-        memory: Bytes that an evaluation of the density may take; larger batches are evaluated in parts. Default: 2 GiB, on a GPU a
-            quarter of its memory.
+        memory: Bytes that an evaluation of the density may take: larger batches are evaluated in parts. Default: 2 GiB, on a GPU a
+            quarter of its memory. On a CPU the parts are also small enough for its cache.
+        compile: Fuse the density and its gradient by ``torch.compile``; ``"auto"`` does where the counts of the run promise to
+            repay it. A density that can't be compiled runs as it is, with a warning. Compiled runs have bits of their own.
 
     Returns:
         The result. Ctrl-C ends the run early with what is there, marked ``partial``.
@@ -104,7 +110,8 @@ def sample(
     density = as_density(log_density, dim, dtype=dtype or torch.float64, device=device or "cpu")
     probes = _probes(density, seed)
     density = density.check(probes)
-    density = replace(density, rows=rows_within(density, memory or budget(density.device), probes))
+    density = replace(density, rows=rows_within(density, budget(density.device, memory), probes))
+    density = chosen(density, compile, _LEAST * draws * chains, probes)
     run = _Run(engine, density, draws, chains, seed, name, names, clock)
     identity = run.identity(density(_probes(density, 0)))
     with (
@@ -142,6 +149,7 @@ class _Run:
             "dtype": str(self.density.dtype),
             "device": str(self.density.device),
             "rows": self.density.rows,
+            "compiled": isinstance(self.density.log_density, Fused),
             **library_versions(),
         }
 

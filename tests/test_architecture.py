@@ -12,7 +12,22 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     ("errors", "typing", "arguments", "contract", "rng", "table", "progress", "linear", "archive", "checkpoint"),
-    ("density", "coordinates", "rate", "process", "grid", "mixture", "student", "trail", "journal", "tape", "memory", "compiling", "parameters", "relabelling"),
+    (
+        "density",
+        "coordinates",
+        "rate",
+        "process",
+        "grid",
+        "mixture",
+        "student",
+        "trail",
+        "journal",
+        "tape",
+        "memory",
+        "compiling",
+        "parameters",
+        "relabelling",
+    ),
     ("posterior", "kernels", "optimise", "curvature"),
     ("inner", "steps", "atlas", "approach", "survey"),
     ("pilot", "score"),
