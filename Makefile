@@ -14,7 +14,7 @@ demo: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,cluster,test]'
 	touch $@
 
 lint: $(STAMP)
@@ -52,6 +52,7 @@ smoke: $(STAMP)
 	$(BIN)/python -m benchmarks.calibration --smoke
 	$(BIN)/python -m benchmarks.speed --smoke
 	$(BIN)/python -m benchmarks.sbc --smoke
+	$(BIN)/python -m benchmarks.scale --smoke
 
 clean:
 	rm -rf $(VENV) $(VENV312) demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from rdmc.errors import DensityError, ImproperDensityError
 from rdmc.optimise import Ascent, ascend
 from rdmc.typing import BatchedDensity
 
-__all__ = ["climb", "coordinates", "require_arrival"]
+__all__ = ["climb", "coordinates", "require_arrival", "require_finite_mass"]
 
 _APPROACHES = 6
 _WIDEST = 1e8
@@ -21,6 +22,10 @@ _LEADERS = 8  # of the first ascents, how many are followed while the coordinate
 _LOST = 1e3  # slope, in units of the coordinates found, at which the best point reached is nowhere near a mode
 _ABYSS = -1e30  # log density below which an ascent is led by the logarithm of its depth
 _RUNAWAY = 1e12  # an ascent that got this far from its starting point is going to infinity
+_OUTSIDE = 1e3  # widths from the mode beyond which a line holds next to no mass, unless the tail is heavy
+_HEAVY = 10.0  # nats by which the mass of a line at that distance may be below that at the mode and still matter
+_CLIFF = 1e8  # fall of the density by one width, about 0.5 at any mode, above which the width is only rounding
+_GOLDEN = 0.6180339887498949
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +53,9 @@ def climb(f: BatchedDensity, x: Tensor) -> Ascent:
     end = ascend(f, x)
     finite = torch.isfinite(end.value)
     if not bool(finite.any()):
+        found = ", ".join(sorted({str(value) for value in end.value.tolist()}))
         raise DensityError(
-            f"`log_density` must be finite at some of the {x.shape[0]} starting points, got {end.value.unique().tolist()[:4]}; "
+            f"`log_density` must be finite at some of the {x.shape[0]} starting points, got {found} at all of them; "
             "pass a `Pilot` with other `radii`, or shift the density to where its mass is"
         )
     away = finite & ~end.converged & ((end.x - x).norm(dim=-1) > _RUNAWAY * (1.0 + x.norm(dim=-1)))
@@ -77,13 +83,26 @@ def coordinates(f: BatchedDensity, reached: Ascent) -> Affine:
         g = InCoordinates(f, affine)
         origin = torch.zeros_like(affine.centre)
         axes, sd = principal_axes(g, origin, g(origin))
-        affine = Affine(affine.centre, affine.factor @ (axes * sd))
+        if float(sd.max()) >= 0.1 * _WIDEST:  # it hardly falls as far as one round can see
+            require_finite_mass(g, origin, (axes * sd).T)
+        affine = _rescaled(affine, axes * sd)
         end = ascend(InCoordinates(f, affine), affine.to_white(leaders))
         leaders = affine.to_user(end.x)
         affine = Affine(leaders[end.value.argmax()], affine.factor)
         if bool(end.converged.any()) and float(sd.max()) < 2.0 and float(sd.min()) > 0.5:
             break
     return affine
+
+
+def _rescaled(affine: Affine, factor: Tensor) -> Affine:
+    """Coordinates whose units are the columns of ``factor`` in these."""
+    try:
+        return Affine(affine.centre, affine.factor @ factor)
+    except RuntimeError as error:  # a singular matrix
+        raise DensityError(
+            f"`log_density` must have widths that {factor.dtype} can hold side by side; those found make a singular matrix. "
+            "Parametrise the model without the direction that is next to fixed"
+        ) from error
 
 
 def _descended(f: BatchedDensity, affine: Affine, leaders: Tensor) -> tuple[Affine, Tensor]:
@@ -95,7 +114,7 @@ def _descended(f: BatchedDensity, affine: Affine, leaders: Tensor) -> tuple[Affi
     for _ in range(_APPROACHES):
         origin = torch.zeros_like(affine.centre)
         axes, sd = local_axes(*precisions(InCoordinates(f, affine), origin[None]), widest=_WIDEST)
-        affine = Affine(affine.centre, affine.factor @ (axes[0] * sd[0]))
+        affine = _rescaled(affine, axes[0] * sd[0])
         end = ascend(InCoordinates(f, affine), affine.to_white(leaders))
         leaders = affine.to_user(end.x)
         affine = Affine(leaders[end.value.argmax()], affine.factor)
@@ -108,13 +127,71 @@ def require_arrival(f: BatchedDensity, origin: Tensor) -> None:
     """Refuse to go on from a best point, the origin, that is nowhere near a mode.
 
     Raises:
-        DensityError: If the density still rises steeply there, or is so low that its floating type cannot tell a nat.
+        DensityError: If the density still rises steeply there, or its floating type cannot tell a nat or the width of the mode.
     """
     value, grad = f.value_and_grad(origin[None])
-    blind = float(value.abs()) * torch.finfo(value.dtype).eps > 0.1
-    if blind or not float(grad.norm()) < _LOST:
+    if float(value.abs()) * torch.finfo(value.dtype).eps > 0.1:
+        raise DensityError(
+            f"`log_density` must lead from some starting point to a mode; the best point reached has log density "
+            f"{float(value):.3g}, where {value.dtype} cannot tell one nat from another. "
+            "Subtract a constant, use float64, or shift the density to its mass"
+        )
+    if not float(grad.norm()) < _LOST:
         raise DensityError(
             f"`log_density` must lead from some starting point to a mode; the best point reached has log density "
             f"{float(value):.3g} and slope {float(grad.norm()):.3g} a unit. "
             "Pass a `Pilot` with other `radii`, or shift the density to its mass"
         )
+    width = _askew(origin)
+    width = width / width.norm()
+    fall = float((value - f(torch.stack([origin + width, origin - width]))).min())
+    if _CLIFF < fall < math.inf:
+        raise DensityError(
+            f"`log_density` must be wider than {value.dtype} can tell points apart; a width from the best point reached it has "
+            f"fallen by {fall:.3g}. Parametrise the model without the direction that is next to fixed"
+        )
+
+
+def require_finite_mass(f: BatchedDensity, origin: Tensor, directions: Tensor) -> None:
+    r"""Refuse a density that is flat, or nearly so, along a direction.
+
+    Almost every line in any direction must hold finite mass (Fubini), so along it the density must fall faster than 1/r:
+
+    .. math:: -\frac{\log \pi(x + r_2 v) - \log \pi(x + r_1 v)}{\log r_2 - \log r_1} > 1
+
+    for r so large that nothing but the tail is left. Lines whose tail holds no mass to speak of are not looked at further: a floor
+    such as log(p + 1e-30) is beyond what any run would reach.
+
+    Cost: 2d density evaluations, and 2 more for each half-line with a heavy tail.
+
+    Args:
+        f: Log density.
+        origin: ``(d,)`` a mode.
+        directions: ``(n, d)`` directions v, as long as the mode is wide.
+
+    Raises:
+        ImproperDensityError: If it falls too slowly along one.
+    """
+    base = (
+        origin + _askew(directions[:, 0]) @ directions
+    )  # a line like any other; one through the mode itself may be an exception
+    ways = torch.cat([directions, -directions])
+    heavy = f(base + _OUTSIDE * ways) + math.log(_OUTSIDE) > f(origin[None]) - _HEAVY
+    if not bool(heavy.any()):
+        return
+    near, far = (torch.finfo(origin.dtype).max ** power for power in (1 / 12, 1 / 6))
+    ends = base + far * ways[heavy]
+    fall = f(base + near * ways[heavy]) - f(ends)
+    endless = fall <= 1.001 * math.log(far / near)  # a NaN says nothing
+    if bool(endless.any()):
+        raise ImproperDensityError(
+            f"`log_density` must have finite mass: along {int(endless.sum())} of {len(ways)} directions it does not fall, or falls "
+            "more slowly than 1/distance, as far as numbers go; check the prior (a flat one needs bounds), and floors such as "
+            "log(p + 1e-6)",
+            points=ends[endless],
+        )
+
+
+def _askew(like: Tensor) -> Tensor:
+    """``(n,)`` numbers in (-0.5, 0.5), a direction that is none of those a model would choose."""
+    return (_GOLDEN * torch.arange(1, len(like) + 1, device=like.device).to(like)) % 1.0 - 0.5

@@ -18,7 +18,7 @@ from rdmc.journal import Journal
 from rdmc.pilot import Pilot
 from rdmc.rng import SHARD_SIZE, Streams
 from rdmc.sampler import Block, Plan, Progress, Unit, pilot_streams
-from rdmc.survey import Survey
+from rdmc.survey import Survey, Surveyor
 from rdmc.trail import Trail
 
 __all__ = ["Auto", "AutoState"]
@@ -77,7 +77,7 @@ class Auto:
         0.4
     """
 
-    pilot: Pilot = Pilot()
+    pilot: Surveyor = Pilot()
     refinement: Refinement = Refinement()
     effort: float = 1.0
 
@@ -109,7 +109,10 @@ class Auto:
 
         def locate() -> tuple[Survey, tuple[Tensor, Tensor]]:
             trail = Trail(density)
-            return self.pilot.run(trail, pilot_streams(density, seed, self.pilot.starts)), trail.trodden()
+            survey = self.pilot.run(trail, pilot_streams(density, seed, self.pilot.starts))
+            if not trail:  # what is known already took no ascent
+                trail.value_and_grad(survey.modes)
+            return survey, trail.trodden()
 
         survey, trodden = journal.step("locate", locate)
         refined = self._scaled().run(density, survey, Trail(density, trodden), seed, _REFINE_KEY, journal)

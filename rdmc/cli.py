@@ -129,7 +129,7 @@ def sample(
 ) -> None:
     """Sample TARGET and print a summary."""
     density, known_dim = _prepared(target, dim, [out] if out else [], RESULT)
-    options = {"draws": draws, "chains": chains, "sampler": sampler, "seed": seed, "progressbar": progress}
+    options: dict[str, Any] = {"draws": draws, "chains": chains, "sampler": sampler, "seed": seed, "progressbar": progress}
     options |= {"checkpoint": checkpoint, "executor": pool_for(target, workers)}
 
     def save(result: Any) -> None:
@@ -163,7 +163,7 @@ def compare(
     density, known_dim = _prepared(target, dim, out or [], COMPARISON)
     chosen = [name.strip() for name in samplers.split(",")] if samplers else None
     run = importlib.import_module("rdmc").compare
-    options = {"seeds": seeds, "dim": known_dim, "progressbar": progress}
+    options: dict[str, Any] = {"seeds": seeds, "dim": known_dim, "progressbar": progress}
     found = _run(run, density, chosen, budget, draws, chains, seed, **options)
     report = {"settings": found.settings, "table": found.table, "ranking": found.ranking, "notes": found.notes}
     typer.echo(json.dumps(_strict_json(report), indent=2) if as_json else found.to_markdown())

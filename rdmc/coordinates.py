@@ -65,7 +65,7 @@ class Affine:
 
     def to_user(self, z: Tensor) -> Tensor:
         """``(..., d)`` whitened points to the user's coordinates."""
-        return self.centre + z @ self.factor.T
+        return torch.addmm(self.centre, z.reshape(-1, self.dim), self.factor.T).view(z.shape)
 
     def to_white(self, x: Tensor) -> Tensor:
         """``(..., d)`` points in the user's coordinates to whitened ones."""

@@ -91,7 +91,7 @@ class Density:
 
     def __call__(self, x: Tensor) -> Tensor:
         """``(...)`` log density at ``(..., d)`` points, without a graph."""
-        flat = x.detach().reshape(-1, self.dim)
+        flat = x.reshape(-1, self.dim)
         self.counter.densities += flat.shape[0]
         with torch.no_grad():
             parts = [self._told(self.log_density, part) for part in self._blocks(flat)]
@@ -129,7 +129,7 @@ class Density:
                 value = self._told(self.log_density, leaf)
                 (grad,) = torch.autograd.grad(value.sum(), leaf)
             value = value.detach()
-        return value, torch.where((value == -torch.inf)[:, None], torch.zeros_like(grad), grad)
+        return value, grad.masked_fill((value == -torch.inf)[:, None], 0.0)
 
     def check(self, x: Tensor) -> Density:
         """Try the callable at a few points and return a density that keeps the contract, or say what is wrong with it.

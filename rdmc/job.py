@@ -18,7 +18,7 @@ from rdmc.archive import pack, unpack
 from rdmc.density import Counter, Density
 from rdmc.errors import DensityError
 from rdmc.journal import Journal, Spent
-from rdmc.rng import Streams
+from rdmc.rng import SHARD_SIZE, Streams
 from rdmc.sampler import Block, Plan, Progress, Sampler, Unit
 
 __all__ = ["Done", "Job", "perform", "received", "shipped"]
@@ -66,9 +66,12 @@ class Job:
     units: tuple[Unit, ...]
 
     def streams(self) -> Streams:
-        """The random streams of its units, at their beginning."""
-        keys = [(unit.chain, unit.shard) for unit in self.units]
-        sizes = [unit.particles for unit in self.units]
+        """The random streams of its units, at their beginning; chains of one particle share a stream by the shard."""
+        shards = [(unit.chain, unit.shard, unit.particles) for unit in self.units]
+        if all(unit.particles == 1 for unit in self.units):
+            firsts = range(0, len(shards), SHARD_SIZE)
+            shards = [(*shards[first][:2], min(SHARD_SIZE, len(shards) - first)) for first in firsts]
+        keys, sizes = [shard[:2] for shard in shards], [shard[2] for shard in shards]
         return Streams.seeded(self.seed, sizes, keys, dtype=self.density.dtype, device=self.density.device)
 
     def run(self, journal: Journal, watch: Watch = _ignore) -> Done:

@@ -42,7 +42,7 @@ class _Allocations(TorchFunctionMode):
 
 
 def budget(device: torch.device, memory: int | None = None) -> int:
-    """Bytes that an evaluation may take: no more than ``memory``, and on a CPU what its cache holds, which is several times as fast.
+    """Bytes that an evaluation may take: no more than ``memory``, and on a CPU what its cache holds, which is much faster.
 
     Args:
         device: Of the evaluation.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -18,7 +19,10 @@ from torch import Tensor
 from rdmc.linear import spectrum
 from rdmc.rng import Streams
 
-__all__ = ["GaussianMixture"]
+__all__ = ["GaussianMixture", "squared_norm"]
+
+_COPIED = 8  # dimension up to which a matrix of its own for every point costs less than sorting points by matrix
+_SHORT = 3  # length up to which rows are summed column by column: a reduction over so few elements can't be vectorised
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,19 +76,40 @@ class GaussianMixture:
         """Dimension d."""
         return self.basis.shape[-1]
 
+    @cached_property
+    def factor(self) -> Tensor:
+        """``(K, d, d)`` L_k = V_k diag(lambda_k)^(1/2)."""
+        return self.basis * self.variance.sqrt()[:, None, :]
+
+    @cached_property
+    def _whitener(self) -> Tensor:
+        """``(d, K d)`` the V_k diag(lambda_k)^(-1/2) side by side, so that all components cost one product."""
+        return (self.basis * self.variance.rsqrt()[:, None, :]).movedim(0, 1).flatten(1)
+
+    @cached_property
+    def _origin(self) -> Tensor:
+        """``(K, d)`` or ``(B, K, d)`` the means, each in its own standardised eigenbasis."""
+        return torch.einsum("...ki,kij->...kj", self.mean, self.basis) * self.variance.rsqrt()
+
+    @cached_property
+    def log_height(self) -> Tensor:
+        """``(K,)`` or ``(B, K)`` log w_k - log det(2 pi Sigma_k) / 2, the components at their means."""
+        return self.log_weight - 0.5 * self.variance.log().sum(-1) - 0.5 * self.dim * math.log(2.0 * math.pi)
+
     def white(self, x: Tensor) -> Tensor:
-        """``(..., K, d)`` coordinates of x in each component's standardised eigenbasis."""
+        """``(..., K, d)`` coordinates of x in each component's standardised eigenbasis; the caller's to change."""
+        shape = (*x.shape[:-1], self.components, self.dim)
         if self.mean.ndim == 2:
-            # (x - mean) @ V = x @ V - mean @ V: one large product instead of K small ones per point
-            turned = torch.einsum("...i,kij->...kj", x, self.basis) - torch.einsum("ki,kij->kj", self.mean, self.basis)
-        else:
-            turned = torch.einsum("...ki,kij->...kj", x[..., None, :] - self.mean, self.basis)
-        return turned * self.variance.rsqrt()
+            return torch.addmm(-self._origin.flatten(), x.reshape(-1, self.dim), self._whitener).view(shape)
+        return (x @ self._whitener).view(shape).sub_(self._origin)
+
+    def unwhite(self, pull: Tensor) -> Tensor:
+        r"""``(..., d)`` :math:`\sum_k V_k \lambda_k^{-1/2} p_k` of ``(..., K, d)``: slopes in the eigenbases to those in x."""
+        return pull.flatten(-2) @ self._whitener.T
 
     def log_components(self, x: Tensor) -> Tensor:
         """``(..., K)`` log w_k + log N(x; mu_k, Sigma_k)."""
-        constant = -0.5 * self.variance.log().sum(-1) - 0.5 * self.dim * math.log(2.0 * math.pi)
-        return self.log_weight + constant - 0.5 * self.white(x).square().sum(-1)
+        return self.log_height - 0.5 * squared_norm(self.white(x))
 
     def log_prob(self, x: Tensor) -> Tensor:
         """``(...)`` normalised log density."""
@@ -92,23 +117,24 @@ class GaussianMixture:
 
     def log_responsibilities(self, x: Tensor) -> Tensor:
         """``(..., K)`` log probability that each component made x."""
+        if self.components == 1:
+            return x.new_zeros(*x.shape[:-1], 1)
         return torch.log_softmax(self.log_components(x), -1)
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``(...)`` log density and its ``(..., d)`` gradient, in closed form."""
         white = self.white(x)
-        constant = -0.5 * self.variance.log().sum(-1) - 0.5 * self.dim * math.log(2.0 * math.pi)
-        components = self.log_weight + constant - 0.5 * white.square().sum(-1)
-        pull = torch.softmax(components, -1)[..., None] * white * self.variance.rsqrt()
-        return torch.logsumexp(components, -1), -torch.einsum("...kj,kij->...i", pull, self.basis)
+        components = self.log_height - 0.5 * squared_norm(white)
+        value = torch.logsumexp(components, -1)
+        return value, self.unwhite(white.mul_(-torch.softmax(components, -1)[..., None]))
 
     def colour(self, z: Tensor, label: Tensor) -> Tensor:
         """``(..., d)`` L_k z with L_k L_k^T = Sigma_k, for one component ``label`` ``(...)`` a point."""
-        return torch.einsum("...ij,...j->...i", self.basis[label], self.variance[label].sqrt() * z)
+        return _row_times(z, self.factor.mT, label)
 
     def colour_transpose(self, v: Tensor, label: Tensor) -> Tensor:
         """``(..., d)`` L_k^T v for one component ``label`` ``(...)`` a point."""
-        return self.variance[label].sqrt() * torch.einsum("...ij,...i->...j", self.basis[label], v)
+        return _row_times(v, self.factor, label)
 
     def draw(self, rng: Streams, lead: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
         """``(*lead, B, d)`` draws, one batch of particles for each index of ``lead``, and the ``(*lead, B)`` labels."""
@@ -135,7 +161,7 @@ class GaussianMixture:
         noised = alpha**2 * self.variance + sigma**2
         variance = self.variance * (sigma**2 / noised)
         residual = torch.einsum("bki,kij->bkj", x_t[:, None, :] - alpha * self.mean, self.basis)
-        log_weight = self.log_weight - 0.5 * (residual.square() / noised + noised.log()).sum(-1)
+        log_weight = self.log_weight - 0.5 * (squared_norm(residual * noised.rsqrt()) + noised.log().sum(-1))
         shift = torch.einsum("bkj,kij->bki", residual * (alpha * self.variance / noised), self.basis)
         return GaussianMixture(log_weight, self.mean + shift, self.basis, variance)
 
@@ -176,3 +202,27 @@ class GaussianMixture:
         # from factors, as a covariance would lose every direction of less than 1e-8 of the greatest width
         basis, sd, _ = torch.linalg.svd(inverse @ (self.basis * self.variance.sqrt()[:, None, :]))
         return GaussianMixture(self.log_weight, (self.mean - centre) @ inverse.T, basis, sd.square())
+
+
+def squared_norm(v: Tensor) -> Tensor:
+    """``(...)`` sum of squares over the last axis, without a copy of all squares."""
+    if v.shape[-1] > _SHORT:
+        return torch.linalg.vector_norm(v, dim=-1).square()
+    total = v[..., 0].square()
+    for part in v.unbind(-1)[1:]:
+        total = total.addcmul_(part, part)
+    return total
+
+
+def _row_times(v: Tensor, matrix: Tensor, label: Tensor) -> Tensor:
+    """``(..., d)`` rows v, each times the one of ``(K, d, d)`` matrices that its ``(...)`` label names."""
+    d = v.shape[-1]
+    if len(matrix) == 1:
+        return v @ matrix[0]
+    if d <= _COPIED or v.device.type != "cpu":
+        return torch.einsum("...i,...ij->...j", v, matrix[label])
+    # on the CPU reading counts back is free, while a copy of a matrix for every point is more work than its product
+    order = label.flatten().argsort()
+    rows = v.reshape(-1, d)[order].split(torch.bincount(label.flatten(), minlength=len(matrix)).tolist())
+    product = torch.cat([part @ own for part, own in zip(rows, matrix, strict=True)])
+    return torch.empty_like(product).index_copy_(0, order, product).view(v.shape)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rdmc.approach import climb, coordinates, require_arrival
+from rdmc.approach import climb, coordinates, require_arrival, require_finite_mass
+from rdmc.arguments import whole
 from rdmc.atlas import Atlas
 from rdmc.coordinates import InCoordinates
 from rdmc.mixture import GaussianMixture
@@ -43,7 +44,7 @@ class Pilot:
 
     Law: none; everything found is a proposal that later stages correct.
     Cost: per round ``starts x candidates`` density and about 5 to 15 gradient evaluations a start; per mode 4d gradient and 2d to
-    24d density evaluations; ``starts^2 x scan`` density evaluations for the scan.
+    24d density evaluations; ``starts^2 x scan`` density evaluations for the scan; once, 2d to see that the density falls.
 
     Args:
         starts: Ascents a round.
@@ -70,10 +71,16 @@ class Pilot:
 
     def __post_init__(self) -> None:
         for name in ("starts", "rounds", "candidates", "patience", "modes", "scan"):
-            if getattr(self, name) < 1:
+            count = whole(getattr(self, name))
+            if count is None or count < 1:
                 raise ValueError(f"`{name}` must be a positive integer, got {getattr(self, name)!r}")
-        low, high = self.radii
-        if not 0.0 < low <= high:
+        if not 0.0 <= self.unseen <= 1.0:
+            raise ValueError(f"`unseen` must be a probability, got {self.unseen!r}")
+        if (
+            not isinstance(self.radii, tuple)
+            or len(self.radii) != 2
+            or not 0.0 < self.radii[0] <= self.radii[1] < math.inf
+        ):
             raise ValueError(f"`radii` must be two positive floats in increasing order, got {self.radii!r}")
 
     def first_points(self, dim: int, rng: Streams) -> Tensor:
@@ -135,13 +142,15 @@ class Pilot:
 
         Raises:
             DensityError: If the density is not finite at any starting point.
-            ImproperDensityError: If ascents run off to infinity.
+            ImproperDensityError: If ascents run off to infinity, or the density does not fall along a direction.
         """
         reached = climb(f, self._usable_points(f, rng))
         affine = coordinates(f, reached)
-        require_arrival(InCoordinates(f, affine), torch.zeros_like(affine.centre))
-        atlas = Atlas(InCoordinates(f, affine))
-        atlas.add(torch.cat([torch.zeros_like(affine.centre)[None], affine.to_white(reached.x)]))
+        scaled, origin = InCoordinates(f, affine), torch.zeros_like(affine.centre)
+        require_arrival(scaled, origin)
+        require_finite_mass(scaled, origin, torch.eye(f.dim, dtype=origin.dtype, device=origin.device))
+        atlas = Atlas(scaled)
+        atlas.add(torch.cat([origin[None], affine.to_white(reached.x)]))
         quiet, scanned, places = 0, 0, self.modes
         for _ in range(1, self.rounds):
             known = len(atlas.heavy())

@@ -15,9 +15,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from rdmc.mixture import GaussianMixture
+from rdmc.mixture import GaussianMixture, squared_norm
 from rdmc.rng import Streams
 from rdmc.typing import BatchedDensity
 
@@ -110,11 +111,11 @@ class InnerPosterior:
 
     def log_likelihood(self, x_0: Tensor) -> Tensor:
         """``(..., B)`` log N(x_t; alpha x_0, sigma^2 I) without its constant."""
-        return -0.5 * (self.x_t - self.alpha * x_0).square().sum(-1) / self.sigma**2
+        return -0.5 / self.sigma**2 * squared_norm(self._residual(x_0))
 
     def likelihood_grad(self, x_0: Tensor) -> Tensor:
         """``(..., B, d)`` gradient of :meth:`log_likelihood` with respect to x_0."""
-        return (self.alpha / self.sigma**2) * (self.x_t - self.alpha * x_0)
+        return (self.alpha / self.sigma**2) * self._residual(x_0)
 
     def __call__(self, x_0: Tensor) -> Tensor:
         """``(..., B)`` log q at ``(..., B, d)``, up to a constant per particle."""
@@ -122,8 +123,7 @@ class InnerPosterior:
 
     def value_and_grad(self, x_0: Tensor) -> tuple[Tensor, Tensor]:
         """``(..., B)`` log q and its ``(..., B, d)`` gradient."""
-        value, grad = self.target.value_and_grad(x_0)
-        return value + self.log_likelihood(x_0), grad + self.likelihood_grad(x_0)
+        return self.from_target_part(x_0, *self.target.value_and_grad(x_0))
 
     def from_likelihood(self, rng: Streams, n: int) -> Tensor:
         """``(n, B, d)`` draws from N(x_t / alpha, (sigma / alpha)^2 I): q under a flat pi."""
@@ -148,8 +148,20 @@ class InnerPosterior:
 
     def target_part(self, x_0: Tensor, value: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
         """What log q and its gradient say about log pi: subtract the likelihood, at no evaluation."""
-        return value - self.log_likelihood(x_0), grad - self.likelihood_grad(x_0)
+        return self._added(x_0, value, grad, -1.0)
 
     def from_target_part(self, x_0: Tensor, value: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
         """Log q and its gradient from log pi and its gradient: add the likelihood, at no evaluation."""
-        return value + self.log_likelihood(x_0), grad + self.likelihood_grad(x_0)
+        return self._added(x_0, value, grad, 1.0)
+
+    def _residual(self, x_0: Tensor) -> Tensor:
+        """``(..., B, d)`` x_t - alpha x_0."""
+        return torch.sub(self.x_t, x_0, alpha=self.alpha)
+
+    def _added(self, x_0: Tensor, value: Tensor, grad: Tensor, times: float) -> tuple[Tensor, Tensor]:
+        """The likelihood and its gradient added so many times, in one pass each."""
+        residual = self._residual(x_0)
+        return (
+            torch.add(value, squared_norm(residual), alpha=-0.5 * times / self.sigma**2),
+            torch.add(grad, residual, alpha=times * self.alpha / self.sigma**2),
+        )

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rdmc.assembly import joined_draws, joined_evidence, joined_inner
+from rdmc.arguments import whole
 from rdmc.checkpoint import Checkpoint
-from rdmc.compiling import Fused, chosen
+from rdmc.compiling import chosen
 from rdmc.density import Density, HasLogDensity, as_density
-from rdmc.diagnostics.modes import MODE_COLUMNS, mode_table
 from rdmc.errors import SamplingWarningError
-from rdmc.job import Done, Job
+from rdmc.export import check_names
 from rdmc.journal import Journal
 from rdmc.memory import budget, rows_within
 from rdmc.progress import Progress
 from rdmc.registry import SAMPLERS, sampler_named
-from rdmc.result import Result, library_versions
-from rdmc.rng import SHARD_SIZE, Streams
-from rdmc.sampler import Block, Plan, Sampler, Unit
-from rdmc.sampler import Progress as Stage
-from rdmc.spread import Source, spread
-from rdmc.table import Table
+from rdmc.result import Result
+from rdmc.rng import Streams
+from rdmc.run import Run
+from rdmc.sampler import Sampler
 from rdmc.typing import LogDensity
 
 __all__ = ["sample"]
@@ -100,19 +96,17 @@ def sample(
         >>> tuple(result.samples.shape)
         (4, 50, 2)
     """
-    _require_count("draws", draws, 1)
-    _require_count("chains", chains, 1)
-    _require_count("seed", seed, 0)
-    if memory is not None:
-        _require_count("memory", memory, 1)
+    draws, chains, seed = _count("draws", draws, 1), _count("chains", chains, 1), _count("seed", seed, 0)
+    memory = None if memory is None else _count("memory", memory, 1)
     name, engine = _resolve(sampler)
     clock = time.perf_counter()
-    density = as_density(log_density, dim, dtype=dtype or torch.float64, device=device or "cpu")
+    density = as_density(log_density, dim, dtype=dtype or torch.float64, device="cpu" if device is None else device)
+    names = check_names(names, density.dim)
     probes = _probes(density, seed)
     density = density.check(probes)
     density = replace(density, rows=rows_within(density, budget(density.device, memory), probes))
     density = chosen(density, compile, _LEAST * draws * chains, probes)
-    run = _Run(engine, density, draws, chains, seed, name, names, clock)
+    run = Run(engine, density, draws, chains, seed, name, names, clock)
     identity = run.identity(density(_probes(density, 0)))
     with (
         _opened(checkpoint, identity, engine) as kept,
@@ -122,103 +116,6 @@ def sample(
     if strict and (problems := result.check()):
         raise SamplingWarningError("the run finished, but: " + "; ".join(problems), result=result)
     return result
-
-
-@dataclass(frozen=True, eq=False)
-class _Run:
-    """The arguments of a run, checked."""
-
-    engine: Sampler[Any]
-    density: Density
-    draws: int
-    chains: int
-    seed: int
-    name: str
-    names: Sequence[str] | None
-    clock: float
-
-    def identity(self, values: Tensor) -> dict[str, object]:
-        """What makes a run the same run; the density is known by its values at a few points."""
-        return {
-            "sampler": repr(self.engine),
-            "density": hashlib.blake2b(repr(values.tolist()).encode(), digest_size=16).hexdigest(),
-            "dim": self.density.dim,
-            "draws": self.draws,
-            "chains": self.chains,
-            "seed": self.seed,
-            "dtype": str(self.density.dtype),
-            "device": str(self.density.device),
-            "rows": self.density.rows,
-            "compiled": isinstance(self.density.log_density, Fused),
-            **library_versions(),
-        }
-
-    def go(self, journal: Journal, bar: Progress, executor: Source | None) -> Result:
-        """Prepare, run every batch, and put their draws together; on Ctrl-C, what is there."""
-        plan = self.engine.prepare(journal.taped(self.density), self.seed, journal)
-        batches = self.engine.batches(self.draws, self.chains)
-        jobs = [
-            Job(self.engine, self.density, plan, self.seed, self.draws, i, units) for i, units in enumerate(batches)
-        ]
-        finished: list[tuple[Unit, Block]] = []
-        partial = False
-        try:
-            for job, done in self._done(jobs, journal, bar, executor):
-                finished += zip(job.units, done.blocks, strict=True)
-                partial = partial or not done.complete
-                if partial:
-                    break
-        except KeyboardInterrupt:
-            if not finished:
-                raise
-            partial = True
-        except Exception as error:
-            if finished:
-                error.partial = self._result(plan, finished, partial=True)  # type: ignore[attr-defined]
-                error.add_note(
-                    f"what was done before is in `.partial`: {len(finished)} of {sum(map(len, batches))} parts"
-                )
-            raise
-        return self._result(plan, finished, partial)
-
-    def _done(
-        self, jobs: Sequence[Job], journal: Journal, bar: Progress, executor: Source | None
-    ) -> Iterator[tuple[Job, Done]]:
-        counter = self.density.counter
-        if executor is not None:
-            for index, (job, done) in enumerate(spread(jobs, executor, journal), 1):
-                bar.update(index, counter.gradients, total=len(jobs))
-                yield job, done
-            return
-        for job in jobs:
-
-            def watch(stage: Stage, index: int = job.index) -> None:
-                bar.update(index * stage.total + stage.done, counter.gradients, total=stage.total * len(jobs))
-
-            yield job, job.run(journal, watch)
-
-    def _result(self, plan: Plan, finished: list[tuple[Unit, Block]], partial: bool) -> Result:
-        parts = sorted(finished, key=lambda part: part[0])
-        samples = joined_draws(parts, self.draws)
-        values = torch.cat([self.density(part) for part in samples.flatten(0, 1).split(SHARD_SIZE)])
-        log_evidence, log_evidence_mcse = joined_evidence(parts)
-        return Result(
-            samples=samples,
-            log_density=values.view(samples.shape[:-1]),
-            log_evidence=log_evidence,
-            log_evidence_mcse=log_evidence_mcse,
-            gradient_evaluations=self.density.counter.gradients,
-            density_evaluations=self.density.counter.densities,
-            seconds=time.perf_counter() - self.clock,
-            modes=_modes(plan, samples, values.view(samples.shape[:-1])),
-            stages=plan.stages,
-            inner=joined_inner(parts),
-            sampler=self.name,
-            config=repr(self.engine),
-            seed=self.seed,
-            partial=partial,
-            names=tuple(self.names) if self.names is not None else None,
-        )
 
 
 @contextmanager
@@ -236,17 +133,6 @@ def _opened(
         kept.close()
 
 
-def _modes(plan: Plan, samples: Tensor, values: Tensor) -> Table:
-    """The mode table, in the pilot's terms."""
-    if plan.survey is None:
-        return Table({column: [] for column in MODE_COLUMNS})
-    affine = plan.survey.affine
-    table = mode_table(affine.to_white(samples), values, plan.survey.surrogate, plan.survey.groups())
-    where = torch.tensor(table["location"], dtype=samples.dtype, device=samples.device)
-    columns = {column: table[column] for column in table.columns}
-    return Table({**columns, "location": affine.to_user(where).tolist()})
-
-
 def _probes(density: Density, seed: int) -> Tensor:
     """``(M, d)`` points for the first evaluation, M != d."""
     count = 3 if density.dim != 3 else 4
@@ -257,6 +143,11 @@ def _probes(density: Density, seed: int) -> Tensor:
 def _resolve(sampler: str | Sampler[Any]) -> tuple[str, Sampler[Any]]:
     if isinstance(sampler, str):
         return sampler, sampler_named(sampler)
+    if isinstance(sampler, type):
+        raise ValueError(
+            f"`sampler` must be a sampler object or one of {sorted(SAMPLERS)}, got the class {sampler.__name__}; "
+            f"pass `{sampler.__name__}()`"
+        )
     if not all(
         callable(getattr(sampler, method, None)) for method in ("batches", "prepare", "start", "advance", "collect")
     ):
@@ -264,6 +155,8 @@ def _resolve(sampler: str | Sampler[Any]) -> tuple[str, Sampler[Any]]:
     return type(sampler).__name__.lower(), sampler
 
 
-def _require_count(name: str, value: int, minimum: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+def _count(name: str, value: object, minimum: int) -> int:
+    count = whole(value)
+    if count is None or count < minimum:
         raise ValueError(f"`{name}` must be an integer of at least {minimum}, got {value!r}")
+    return count

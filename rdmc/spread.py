@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from multiprocessing import get_context
 from typing import Any
+
+import torch
 
 from rdmc.errors import WorkerLostError
 from rdmc.job import Done, Job, perform, received, shipped
@@ -50,20 +53,28 @@ class _Workers:
     """The executor, and what takes its place when it breaks.
 
     A process pool can't be used any more once one of its processes was killed; another like it takes over. A factory is called
-    again. Executors that mend themselves (Dask's, Ray's) are used again as they are.
+    again. Executors that mend themselves (Dask's, Ray's) are used again as they are. While torch has several threads here, a pool
+    that forks is replaced by one that spawns.
     """
 
     def __init__(self, source: Source) -> None:
         self.source = source
         self.made: list[Executor] = []
-        self.executor = source if isinstance(source, Executor) else self._make(source)
+        self.executor = self._usable(source) if isinstance(source, Executor) else self._make(source)
 
     def _make(self, factory: Callable[[], Executor]) -> Executor:
         made = factory()
         if not isinstance(made, Executor):
             raise ValueError(f"`executor` must give a concurrent.futures.Executor, got {type(made).__name__}")
         self.made.append(made)
-        return made
+        return self._usable(made)
+
+    def _usable(self, executor: Executor) -> Executor:
+        """The executor, or one that spawns where forked workers would wait for ever: OpenMP's threads do not survive a fork."""
+        context = getattr(executor, "_mp_context", None)
+        if context is None or context.get_start_method() != "fork" or torch.get_num_threads() == 1:
+            return executor
+        return self._make(lambda: _like(executor, get_context("spawn")))
 
     def room(self, running: int) -> bool:
         """Whether another batch may be handed out: pools that break as a whole get no more than they can work on."""
@@ -80,16 +91,8 @@ class _Workers:
         if not isinstance(self.source, Executor):
             self.executor = self._make(self.source)
         elif isinstance(self.executor, ProcessPoolExecutor):
-            old: Any = self.executor
-            self.executor = self._make(
-                lambda: ProcessPoolExecutor(
-                    old._max_workers,
-                    old._mp_context,
-                    old._initializer,
-                    old._initargs,
-                    max_tasks_per_child=old._max_tasks_per_child,
-                )
-            )
+            old = self.executor
+            self.executor = self._make(lambda: _like(old, getattr(old, "_mp_context", None)))
         else:
             message = "`executor` broke when a worker was lost; give a function that makes it, and it is made again"
             raise WorkerLostError(message) from error
@@ -99,11 +102,19 @@ class _Workers:
             made.shutdown(wait=False)
 
 
+def _like(pool: Any, context: Any) -> ProcessPoolExecutor:
+    """A pool of processes of the same size, with the same beginning."""
+    return ProcessPoolExecutor(
+        pool._max_workers, context, pool._initializer, pool._initargs, max_tasks_per_child=pool._max_tasks_per_child
+    )
+
+
 def spread(jobs: Sequence[Job], source: Source, journal: Journal) -> Iterator[tuple[Job, Done]]:
     """The jobs and what they gave, in the order in which they end; each is kept in the journal first.
 
-    A job whose worker was lost is handed out again, after the others. Its last try is made alone, so that no other job can be what
-    kills the worker. A job that fails ends the run with its own exception.
+    A job whose worker was lost is handed out again, the last time alone, so that no other job can be what kills the worker. If it
+    is lost then too, the other jobs are done before the run ends, unless a second one is lost as often. A job that fails ends the
+    run with its own exception.
 
     Args:
         jobs: The batches of a run.
@@ -112,6 +123,7 @@ def spread(jobs: Sequence[Job], source: Source, journal: Journal) -> Iterator[tu
 
     Raises:
         WorkerLostError: If the same job has lost its worker three times, or the executor is broken and can't be made again.
+        ValueError: If the source gives no executor.
     """
     queue: deque[Job] = deque()
     for job in jobs:
@@ -124,13 +136,14 @@ def spread(jobs: Sequence[Job], source: Source, journal: Journal) -> Iterator[tu
     workers = _Workers(source)
     losses = dict.fromkeys((job.index for job in queue), 0)
     running: dict[Future[bytes], Job] = {}
+    lost: WorkerLostError | None = None
 
     def last(job: Job) -> bool:
         return losses[job.index] == _TRIES - 1
 
     try:
         while queue or running:
-            alone = any(map(last, running.values()))
+            alone = False
             while queue and not alone and workers.room(len(running)) and not (running and last(queue[0])):
                 job = queue.popleft()
                 running[workers.submit(shipped(job))] = job
@@ -140,17 +153,22 @@ def spread(jobs: Sequence[Job], source: Source, journal: Journal) -> Iterator[tu
                 try:
                     answer = future.result()
                 except Exception as error:  # `perform` returns the job's own errors, so this is the loss of a worker
-                    if last(job):
-                        message = f"batch {job.index} of the run has lost its worker {_TRIES} times"
-                        raise WorkerLostError(message) from error
                     losses[job.index] += 1
-                    queue.append(job)
+                    if losses[job.index] < _TRIES:
+                        queue.appendleft(job)
+                        continue
+                    if lost is not None:
+                        raise lost  # noqa: B904
+                    lost = WorkerLostError(f"batch {job.index} of the run has lost its worker {_TRIES} times")
+                    lost.__cause__ = error
                     continue
                 blocks, spent = received(answer, job.density.device)
                 journal.keep(f"batch {job.index}", blocks, spent, instead_of=f"state {job.index}")
                 job.density.counter.gradients += spent.gradients
                 job.density.counter.densities += spent.densities
                 yield job, Done(blocks, True)
+        if lost is not None:
+            raise lost
     finally:
         for future in running:
             future.cancel()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rdmc.mixture import GaussianMixture
+from rdmc.mixture import GaussianMixture, squared_norm
 from rdmc.rng import Streams
 
 __all__ = ["StudentMixture"]
@@ -58,10 +58,9 @@ class StudentMixture:
     def _log_components(self, white: Tensor) -> tuple[Tensor, Tensor]:
         """``(..., K)`` log w_k t_nu, and the squared distances, from coordinates in each component's own basis."""
         d, nu = self.dim, self.df
-        constant = math.lgamma(0.5 * (nu + d)) - math.lgamma(0.5 * nu) - 0.5 * d * math.log(nu * math.pi)
-        square = white.square().sum(-1)
-        height = self.core.log_weight - 0.5 * self.core.variance.log().sum(-1) + constant
-        return height - 0.5 * (nu + d) * torch.log1p(square / nu), square
+        of_normal = math.lgamma(0.5 * (nu + d)) - math.lgamma(0.5 * nu) - 0.5 * d * math.log(0.5 * nu)
+        square = squared_norm(white)
+        return self.core.log_height + of_normal - 0.5 * (nu + d) * torch.log1p(square / nu), square
 
     def log_components(self, x: Tensor) -> Tensor:
         """``(..., K)`` log w_k + log t_nu(x; mu_k, Sigma_k)."""
@@ -73,6 +72,8 @@ class StudentMixture:
 
     def log_responsibilities(self, x: Tensor) -> Tensor:
         """``(..., K)`` log probability that each component made x."""
+        if self.components == 1:
+            return x.new_zeros(*x.shape[:-1], 1)
         return torch.log_softmax(self.log_components(x), -1)
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,8 +81,7 @@ class StudentMixture:
         white = self.core.white(x)
         components, square = self._log_components(white)
         share = torch.softmax(components, -1) * (self.df + self.dim) / (self.df + square)
-        pull = share[..., None] * white * self.core.variance.rsqrt()
-        return torch.logsumexp(components, -1), -torch.einsum("...kj,kij->...i", pull, self.core.basis)
+        return torch.logsumexp(components, -1), self.core.unwhite(white.mul_(-share[..., None]))
 
     def colour(self, z: Tensor, label: Tensor) -> Tensor:
         """``(..., d)`` L_k z with L_k L_k^T = Sigma_k, for one component ``label`` ``(...)`` a point."""

@@ -60,11 +60,17 @@ class Survey:
         return group
 
     def whitened(self) -> Survey:
-        """The same in coordinates where the components are centred and, on average, of unit covariance."""
+        """The same in coordinates where the components are centred and, on average, of unit covariance.
+
+        Itself where these widths side by side make a singular matrix; the present coordinates are good enough to go on.
+        """
         centre, _ = self.surrogate.moments()
         variance, axes = spectrum(self.surrogate.within())
         inner = Affine(centre, axes * variance.clamp(min=1e-14 * float(variance[-1])).sqrt())
-        outer = Affine(self.affine.to_user(inner.centre), self.affine.factor @ inner.factor)
+        try:
+            outer = Affine(self.affine.to_user(inner.centre), self.affine.factor @ inner.factor)
+        except RuntimeError:  # a singular matrix
+            return self
         return replace(
             self, affine=outer, surrogate=self.surrogate.affine(inner.centre, torch.linalg.inv(inner.factor))
         )

@@ -25,6 +25,10 @@ class Trail:
         self._points: list[Tensor] = [] if trodden is None else [trodden[0]]
         self._values: list[Tensor] = [] if trodden is None else [trodden[1]]
 
+    def __bool__(self) -> bool:
+        """Whether there is any point."""
+        return bool(self._points)
+
     @property
     def dim(self) -> int:
         """Dimension d."""

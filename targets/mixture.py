@@ -83,7 +83,7 @@ class GaussianMixture(Mixture):
         logs = self._log_heights_at(z)
         value = torch.logsumexp(logs, dim=1)
         responsibility = torch.exp(logs - value[:, None])
-        return value, -(responsibility[:, :, None] * z).flatten(1) @ self.whitening
+        return value, z.mul_(-responsibility[:, :, None]).flatten(1) @ self.whitening
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """Exact draws: a component, then its Gaussian."""
@@ -96,10 +96,10 @@ class GaussianMixture(Mixture):
         return draws
 
     def _whitened(self, x: Tensor) -> Tensor:
-        return (x @ self.whitening.T - self.offsets).reshape(x.shape[0], *self.means.shape)
+        return torch.addmm(-self.offsets, x, self.whitening.T).view(x.shape[0], *self.means.shape)
 
     def _log_heights_at(self, z: Tensor) -> Tensor:
-        return self.log_heights - 0.5 * z.square().sum(-1)
+        return self.log_heights - 0.5 * torch.linalg.vector_norm(z, dim=-1).square()
 
 
 def gaussian_mixture(

@@ -37,6 +37,7 @@ LAYERS = (
     ("diagnostics", "registry"),
     ("export",),
     ("result",),
+    ("run",),
     ("sampling",),
     ("panels",),
     ("plot", "stein"),

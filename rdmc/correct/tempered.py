@@ -50,7 +50,7 @@ class Tempered:
             return State(x, value, grad)
         base, slope = self.law.value_and_grad(x)
         b = self.beta
-        return State(x, b * value + (1.0 - b) * base, b * grad + (1.0 - b) * slope)
+        return State(x, b * value + (1.0 - b) * base, slope.mul_(1.0 - b).add_(grad, alpha=b))
 
     def target_part(self, state: State) -> tuple[Tensor, Tensor]:
         """Log pi and its gradient from a kernel's state, at no evaluation."""

@@ -116,6 +116,17 @@ def inside_support(result: ResultLike) -> list[str]:
     ]
 
 
+def defined_at_draws(result: ResultLike) -> list[str]:
+    """Draws at which the density is NaN or +inf: a sampler that accepts or rejects nothing may end there."""
+    undefined = int((result.log_density.isnan() | (result.log_density == math.inf)).sum())
+    if not undefined:
+        return []
+    return [
+        f"`log_density` is NaN or +inf at {undefined} of {result.log_density.numel()} draws, which can't be draws of the target. "
+        "Make it -inf outside the support and numerically safe inside, or use a sampler with an accept step."
+    ]
+
+
 def nonfinite_evaluations(result: ResultLike) -> list[str]:
     """Evaluations that gave NaN or +inf."""
     bad = float(np.nansum(result.inner["nonfinite"])) if "nonfinite" in result.inner else 0.0
@@ -246,6 +257,7 @@ RULES: tuple[Rule, ...] = (
     interrupted,
     finite_samples,
     inside_support,
+    defined_at_draws,
     nonfinite_evaluations,
     populations_agree,
     enough_draws,

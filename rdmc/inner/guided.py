@@ -94,14 +94,14 @@ class _Rows(NamedTuple):
 
     Attributes:
         particle: ``(R,)`` the particle of each row; the rows of a shard stand together, as its random numbers do.
-        own: ``(B,)`` the row of each particle.
+        own: ``(B,)`` the row of each particle; for a single shard the leading rows, which need no copy.
         witness: ``(W,)`` the rows of the witnesses.
         watched: ``(W,)`` the rows of the particles they watch.
         rng: Streams over rows.
     """
 
     particle: Tensor
-    own: Tensor
+    own: Tensor | slice
     witness: Tensor
     watched: Tensor
     rng: Streams
@@ -119,7 +119,8 @@ class _Rows(NamedTuple):
             witness.append(torch.arange(row + size, row + size + extra))
             first, row = first + size, row + size + extra
         p, o, w, v = (torch.cat(part).to(rng.device) for part in (particle, own, witness, watched))
-        return cls(p, o, w, v, replace(rng, sizes=tuple(size + min(witnesses, size) for size in rng.sizes)))
+        leading = slice(rng.particles) if len(rng.sizes) == 1 else o
+        return cls(p, leading, w, v, replace(rng, sizes=tuple(size + min(witnesses, size) for size in rng.sizes)))
 
     def join(self, start: Warm) -> Warm:
         """A warm start for the rows; a witness that has none of its own begins where its particle is."""

@@ -145,12 +145,14 @@ class MixtureMALA:
         """One transition; ``tuning`` is log h_k, ``metric`` is not used."""
         log_r = self.mixture.log_responsibilities(state.x)
         cumulative = torch.cumsum(log_r.exp(), -1)
-        label = (rng.uniform(state.value.shape)[..., None] > cumulative).sum(-1).clamp(max=self.mixture.components - 1)
+        label = torch.searchsorted(cumulative, rng.uniform(state.value.shape)[..., None])[..., 0]
+        label = label.clamp(max=self.mixture.components - 1)
         group = rng.shard_of_particle() * self.mixture.components + label
         h = tuning.flatten()[group].exp()
         z = rng.normal(state.x.shape)
         pull = self.mixture.colour_transpose(state.grad, label)
-        move = self.mixture.colour(h[..., None] * pull + (2.0 * h).sqrt()[..., None] * z, label)
+        drift = h[..., None] * pull
+        move = self.mixture.colour(drift.addcmul_((2.0 * h).sqrt()[..., None], z), label)
         proposal = evaluate(f, state.x + move)
         u = pull + self.mixture.colour_transpose(proposal.grad, label)
         index = label[..., None]
@@ -158,8 +160,8 @@ class MixtureMALA:
         log_ratio = (
             proposal.value
             - state.value
-            - 0.25 * h * u.square().sum(-1)
-            - (0.5 * h).sqrt() * (u * z).sum(-1)
+            - 0.25 * h * torch.linalg.vecdot(u, u)
+            - (0.5 * h).sqrt() * torch.linalg.vecdot(u, z)
             + log_label
         )
         state, info = metropolis(state, proposal, log_ratio, rng.log_uniform(state.value.shape))

@@ -82,16 +82,17 @@ class HMC:
         e = tuning.exp() * (1.0 + self.jitter * (2.0 * rng.uniform(state.value.shape) - 1.0))
         e = e[..., None]
         momentum = rng.normal(state.x.shape)
-        p, at = momentum, state
+        half, at = 0.5 * e, state
+        p = torch.addcmul(momentum, half, metric.transpose(at.grad))
         wrong = torch.zeros_like(state.value, dtype=torch.bool)
-        for _ in range(self.leapfrogs):
-            p = p + 0.5 * e * metric.transpose(at.grad)
+        for last in (*[False] * (self.leapfrogs - 1), True):
             at = evaluate(f, at.x + metric.colour(e * p))
-            p = p + 0.5 * e * metric.transpose(at.grad)
-            wrong = wrong | torch.isnan(at.value) | (at.value == torch.inf) | torch.isnan(at.grad).any(-1)
-        log_ratio = at.value - state.value + 0.5 * (momentum.square() - p.square()).sum(-1)
-        # NaN on the way may hide behind a finite or -inf end, where `metropolis` would not see it
-        proposal = at._replace(value=at.value.masked_fill(wrong, torch.nan))
+            # where a trajectory goes on, the half step that ends one leapfrog and the one that begins the next are one
+            p.addcmul_(half if last else e, metric.transpose(at.grad))
+            wrong |= torch.isnan(at.value) | (at.value == torch.inf)
+        log_ratio = at.value - state.value + 0.5 * (torch.linalg.vecdot(momentum, momentum) - torch.linalg.vecdot(p, p))
+        # NaN on the way may hide behind a finite or -inf end, where `metropolis` would not see it; one in a gradient stays in p
+        proposal = at._replace(value=at.value.masked_fill(wrong | torch.isnan(p).any(-1), torch.nan))
         return metropolis(state, proposal, log_ratio, rng.log_uniform(state.value.shape))
 
     def adapt(self, tuning: Tensor, info: Info, gain: float) -> Tensor:

@@ -70,9 +70,16 @@ class MALA:
         h = tuning.exp()
         z = rng.normal(state.x.shape)
         pull = metric.transpose(state.grad)
-        proposal = evaluate(f, state.x + metric.colour(h[..., None] * pull + (2.0 * h).sqrt()[..., None] * z))
+        drift = h[..., None] * pull
+        move = metric.colour(drift.addcmul_((2.0 * h).sqrt()[..., None], z))
+        proposal = evaluate(f, state.x + move)
         u = pull + metric.transpose(proposal.grad)
-        log_ratio = proposal.value - state.value - 0.25 * h * u.square().sum(-1) - (0.5 * h).sqrt() * (u * z).sum(-1)
+        log_ratio = (
+            proposal.value
+            - state.value
+            - 0.25 * h * torch.linalg.vecdot(u, u)
+            - (0.5 * h).sqrt() * torch.linalg.vecdot(u, z)
+        )
         return metropolis(state, proposal, log_ratio, rng.log_uniform(state.value.shape))
 
     def adapt(self, tuning: Tensor, info: Info, gain: float) -> Tensor:

@@ -11,7 +11,10 @@ __all__ = ["Dense", "Diagonal", "Isotropic", "Metric"]
 
 
 class Metric(Protocol):
-    """A linear map L, such that L L^T is about the covariance of the law. Shapes: ``(..., d) -> (..., d)``."""
+    """A linear map L, such that L L^T is about the covariance of the law. Shapes: ``(..., d) -> (..., d)``.
+
+    The identity may give its argument back, so what comes out is not the caller's to change.
+    """
 
     def colour(self, v: Tensor) -> Tensor:
         """L v: white noise to the law's units."""
@@ -41,11 +44,11 @@ class Isotropic:
 
     def colour(self, v: Tensor) -> Tensor:
         """Scale v."""
-        return self.scale * v
+        return v if self.scale == 1.0 else self.scale * v
 
     def transpose(self, v: Tensor) -> Tensor:
         """Scale v."""
-        return self.scale * v
+        return self.colour(v)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import rdmc
+from rdmc.assembly import joined_evidence
 from rdmc.baselines import NUTS, AnnealedLangevin, Ensemble, ParallelTempering, TemperedSMC
 from rdmc.sampler import Block, Unit
-from rdmc.sampling import _evidence
 from tests.baselines.cases import BASELINES, BaselineCase, run
 from tests.laws.cases import SKEWED_MEAN, SKEWED_VARIANCE, name_of, skewed
 from tests.stats import assert_within
@@ -151,10 +151,10 @@ def test_evidence_is_the_log_of_the_mean_over_chains() -> None:
     logs = torch.tensor([1.0, 1.2, 0.7], dtype=torch.float64) + 5000.0
     blocks = [(Unit(c, 0, 1), Block(torch.zeros(1, 1, 1), {}, logs[c : c + 1])) for c in range(3)]
     z = (logs - 5000.0).exp()
-    value, error = _evidence(blocks)
+    value, error = joined_evidence(blocks)
     assert value == pytest.approx(5000.0 + float(z.mean().log()))
     assert error == pytest.approx(float(z.std() / 3**0.5 / z.mean()))
-    assert _evidence(blocks[:1]) == (5001.0, None)
-    assert _evidence([(Unit(0, 0, 1), Block(torch.zeros(1, 1, 1)))]) == (None, None)
+    assert joined_evidence(blocks[:1]) == (5001.0, None)
+    assert joined_evidence([(Unit(0, 0, 1), Block(torch.zeros(1, 1, 1)))]) == (None, None)
     nan = (Unit(3, 0, 1), Block(torch.zeros(1, 1, 1), {}, torch.full((1,), torch.nan)))
-    assert _evidence([*blocks, nan]) == (value, error)
+    assert joined_evidence([*blocks, nan]) == (value, error)

@@ -44,7 +44,9 @@ def test_bytes_per_point_are_those_of_the_intermediate_values() -> None:
 def test_rows_halve_with_the_budget_and_stay_usable() -> None:
     density = Density(regression, 3)
     many, few = rows_within(density, 2**30, POINTS), rows_within(density, 2**29, POINTS)
-    assert many == 2 * few and many * bytes_per_point(density, POINTS) <= 2**29 < 2 * many * bytes_per_point(density, POINTS)
+    assert many == 2 * few and many * bytes_per_point(density, POINTS) <= 2**29 < 2 * many * bytes_per_point(
+        density, POINTS
+    )
     assert rows_within(density, 1, POINTS) == 16
 
 
