@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rdmc import interop as interop
     from rdmc.auto import Auto as Auto
     from rdmc.comparing import compare as compare
     from rdmc.comparison import Comparison as Comparison
@@ -59,6 +60,8 @@ __all__ = sorted([*_HOMES, "__version__"])
 
 
 def __getattr__(name: str) -> Any:
+    if name == "interop":
+        return importlib.import_module("rdmc.interop")
     if name not in _HOMES:
         raise AttributeError(f"module 'rdmc' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

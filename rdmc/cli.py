@@ -129,7 +129,13 @@ def sample(
 ) -> None:
     """Sample TARGET and print a summary."""
     density, known_dim = _prepared(target, dim, [out] if out else [], RESULT)
-    options: dict[str, Any] = {"draws": draws, "chains": chains, "sampler": sampler, "seed": seed, "progressbar": progress}
+    options: dict[str, Any] = {
+        "draws": draws,
+        "chains": chains,
+        "sampler": sampler,
+        "seed": seed,
+        "progressbar": progress,
+    }
     options |= {"checkpoint": checkpoint, "executor": pool_for(target, workers)}
 
     def save(result: Any) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Exportable", "atomic_path", "to_arviz", "write_netcdf"]
+__all__ = ["Exportable", "assemble", "atomic_path", "to_arviz", "write_netcdf"]
 
 RESERVED = ("chain", "draw", "sample", "pred_id", "x_dim")
 """Dimension names of the ArviZ schema (and our own), which no variable may have."""
@@ -175,9 +175,6 @@ def to_arviz(result: Exportable, names: Sequence[str] | None = None) -> Any:
     """
     import xarray as xr
 
-    from rdmc.diagnostics.convergence import import_arviz
-
-    az = import_arviz()
     samples = _array(result.samples)
     chains, draws, dim = samples.shape
     chosen = check_names(names if names is not None else result.names, dim)
@@ -196,11 +193,24 @@ def to_arviz(result: Exportable, names: Sequence[str] | None = None) -> Any:
     inner = _inner(result, attrs)
     if inner is not None:
         groups["inner"] = inner
+    return assemble(groups)
+
+
+def assemble(groups: Mapping[str, xr.Dataset]) -> Any:
+    """The groups as ``arviz.InferenceData`` under ArviZ 0.x, as ``xarray.DataTree`` under 1.x.
+
+    Raises:
+        ImportError: If ArviZ is not installed.
+    """
+    import xarray as xr
+
+    from rdmc.diagnostics.convergence import import_arviz
+
+    az = import_arviz()
     if int(az.__version__.split(".")[0]) >= 1:  # 1.x still has a name `InferenceData`, so only the version tells
-        return xr.DataTree.from_dict(groups)
-    idata = az.InferenceData(posterior=groups["posterior"], sample_stats=groups["sample_stats"])
-    if inner is not None:
-        idata.add_groups({"inner": inner}, warn_on_custom_groups=False)
+        return xr.DataTree.from_dict(dict(groups))
+    idata = az.InferenceData()
+    idata.add_groups(dict(groups), warn_on_custom_groups=False)
     return idata
 
 

@@ -66,7 +66,7 @@ def sample(
         dtype: Default ``torch.float64``.
         progressbar: Show a bar.
         strict: Raise at the end if :meth:`Result.check` lists a problem.
-        names: Names of the coordinates.
+        names: Names of the coordinates; by default what the object calls its ``coordinates``, if it does.
         executor: Where batches of draws run: a :class:`concurrent.futures.Executor` (processes, Dask, MPI,
             :class:`rdmc.RayExecutor`), or a function that makes one. The same bits as without, whatever the number of workers; a
             batch whose worker dies is run again. The search for modes and for a reference runs here.
@@ -101,7 +101,8 @@ def sample(
     name, engine = _resolve(sampler)
     clock = time.perf_counter()
     density = as_density(log_density, dim, dtype=dtype or torch.float64, device="cpu" if device is None else device)
-    names = check_names(names, density.dim)
+    given = names if names is not None else getattr(log_density, "coordinates", None)
+    names = check_names(given, density.dim)
     probes = _probes(density, seed)
     density = density.check(probes)
     density = replace(density, rows=rows_within(density, budget(density.device, memory), probes))

@@ -1,0 +1,43 @@
+"""Nothing of another library is imported before it is asked for, and what is missing is named with its extra."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from rdmc.interop.model import require
+
+CODE = """
+import sys, rdmc, rdmc.interop as interop
+for name in interop.__all__:
+    getattr(interop, name)
+model = interop.adapt((lambda x: -0.5 * (x**2).sum(-1), lambda x: -x), dim=2)
+print([m for m in ("arviz", "pymc", "pytensor", "jax", "numpyro", "pyro", "bridgestan", "blackjax") if m in sys.modules])
+"""
+
+
+def test_front_ends_import_nothing() -> None:
+    out = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+CALLS = [
+    ("interop.pymc.density()", "pymc", "pymc"),
+    ("interop.numpyro.density(print)", "numpyro", "jax"),
+    ("interop.jax.density(print, 2)", "jax", "jax"),
+    ("interop.pyro.density(print)", "pyro", "pyro"),
+]
+
+
+def test_what_is_missing_is_named() -> None:
+    code = ["import sys", "sys.modules.update({name: None for name in ('pymc', 'numpyro', 'jax', 'pyro')})"]
+    code += ["from rdmc import interop"]
+    code += [f"try:\n    {call}\nexcept ImportError as error:\n    print(error)" for call, _, _ in CALLS]
+    out = subprocess.run([sys.executable, "-c", "\n".join(code)], capture_output=True, text=True, check=True)
+    for line, (_, package, extra) in zip(out.stdout.splitlines(), CALLS, strict=True):
+        assert f"the package `{package}`" in line
+        assert f"pip install 'rdmc[{extra}]'" in line
+
+
+def test_require_gives_the_module() -> None:
+    assert require("math", "none").pi > 3.0
