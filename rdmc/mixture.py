@@ -9,7 +9,7 @@ mixture with the *same* V_k: conditioning at a new noise level costs no factoris
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,12 +17,14 @@ import torch
 from torch import Tensor
 
 from rdmc.linear import spectrum
+from rdmc.look import Look, log_sum, look_from
 from rdmc.rng import Streams
 
 __all__ = ["GaussianMixture", "squared_norm"]
 
+_BLOCK = 2**17  # numbers at work at a time on the CPU, 1 MiB: what is larger leaves the cache between two operations
 _COPIED = 8  # dimension up to which a matrix of its own for every point costs less than sorting points by matrix
-_SHORT = 3  # length up to which rows are summed column by column: a reduction over so few elements can't be vectorised
+_SHORT = 3  # dimension up to which points are on the last axis in memory, and sums over d are made column by column
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,31 +91,77 @@ class GaussianMixture:
     @cached_property
     def _origin(self) -> Tensor:
         """``(K, d)`` or ``(B, K, d)`` the means, each in its own standardised eigenbasis."""
-        return torch.einsum("...ki,kij->...kj", self.mean, self.basis) * self.variance.rsqrt()
+        return self._last(torch.einsum("...ki,kij->...kj", self.mean, self.basis) * self.variance.rsqrt())
 
     @cached_property
     def log_height(self) -> Tensor:
         """``(K,)`` or ``(B, K)`` log w_k - log det(2 pi Sigma_k) / 2, the components at their means."""
-        return self.log_weight - 0.5 * self.variance.log().sum(-1) - 0.5 * self.dim * math.log(2.0 * math.pi)
+        log_det = self.variance.log().sum(-1) + self.dim * math.log(2.0 * math.pi)
+        return self._last(self.log_weight - 0.5 * log_det)
+
+    def _last(self, part: Tensor) -> Tensor:
+        """The same, with particles on the last axis in memory where points are."""
+        if self.mean.ndim == 2 or self.dim > _SHORT:
+            return part
+        return part.movedim(0, -1).contiguous().movedim(-1, 0)
+
+    def _white(self, x: Tensor, origin: Tensor) -> Tensor:
+        """``(..., K, d)`` standardised coordinates; in memory ``(K, d, ...)`` in few dimensions."""
+        k, d = self.components, self.dim
+        if d > _SHORT:
+            rows = x.reshape(-1, d)
+            if origin.ndim == 2:
+                return torch.addmm(-origin.flatten(), rows, self._whitener).view(*x.shape[:-1], k, d)
+            return (rows @ self._whitener).view(*x.shape[:-1], k, d).sub_(origin)
+        # element by element, as the last bits of a product with so few rows depend on how many points there are
+        slopes = self._whitener.view(d, k, d, *[1] * (x.ndim - 1))
+        columns = [column.contiguous() for column in x.unbind(-1)]
+        white = slopes[0] * columns[0]
+        for slope, column in zip(slopes[1:], columns[1:], strict=True):
+            white = white.addcmul_(slope, column)
+        return white.movedim((0, 1), (-2, -1)).sub_(origin)
 
     def white(self, x: Tensor) -> Tensor:
         """``(..., K, d)`` coordinates of x in each component's standardised eigenbasis; the caller's to change."""
-        shape = (*x.shape[:-1], self.components, self.dim)
-        if self.mean.ndim == 2:
-            return torch.addmm(-self._origin.flatten(), x.reshape(-1, self.dim), self._whitener).view(shape)
-        return (x @ self._whitener).view(shape).sub_(self._origin)
+        return self._white(x, self._origin)
 
     def unwhite(self, pull: Tensor) -> Tensor:
         r"""``(..., d)`` :math:`\sum_k V_k \lambda_k^{-1/2} p_k` of ``(..., K, d)``: slopes in the eigenbases to those in x."""
-        return pull.flatten(-2) @ self._whitener.T
+        if self.dim > _SHORT:
+            return pull.flatten(-2) @ self._whitener.T
+        slopes = self._whitener.view(self.dim, self.components, self.dim)
+        return torch.stack([(pull * slope).sum((-2, -1)) for slope in slopes], -1)
+
+    def in_blocks(self, x: Tensor, f: Callable[[Tensor, Tensor], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """What ``f(white, log_height)`` gives, block by block of points: a block stays in the cache from one operation to the next.
+
+        Args:
+            x: ``(..., d)`` points.
+            f: From ``(P, n, K, d)`` coordinates and ``(K,)`` or ``(P, 1, K)`` heights to tensors ``(P, n, ...)``.
+        """
+        shared, lead = self.mean.ndim == 2, x.shape[:-1]
+        points = x.reshape(-1, 1, self.dim) if shared else x.movedim(-2, 0).reshape(lead[-1], -1, self.dim)
+        rows = (
+            max(1, _BLOCK // (points.shape[1] * self.components * self.dim)) if x.device.type == "cpu" else len(points)
+        )
+        parts = []
+        for begin in range(0, max(1, len(points)), max(1, rows)):
+            own = slice(begin, begin + rows)
+            origin, height = (part if shared else part[own][:, None] for part in (self._origin, self.log_height))
+            parts.append(f(self._white(points[own], origin), height))
+        joined = parts[0] if len(parts) == 1 else tuple(torch.cat(part) for part in zip(*parts, strict=True))
+        if shared:
+            return tuple(part.reshape(*lead, *part.shape[2:]) for part in joined)
+        order = (lead[-1], *lead[:-1])
+        return tuple(part.reshape(*order, *part.shape[2:]).movedim(0, len(lead) - 1) for part in joined)
 
     def log_components(self, x: Tensor) -> Tensor:
         """``(..., K)`` log w_k + log N(x; mu_k, Sigma_k)."""
-        return self.log_height - 0.5 * squared_norm(self.white(x))
+        return self.in_blocks(x, lambda white, height: (_heights(white, height),))[0]
 
     def log_prob(self, x: Tensor) -> Tensor:
         """``(...)`` normalised log density."""
-        return torch.logsumexp(self.log_components(x), -1)
+        return self.in_blocks(x, lambda white, height: (log_sum(_heights(white, height)),))[0]
 
     def log_responsibilities(self, x: Tensor) -> Tensor:
         """``(..., K)`` log probability that each component made x."""
@@ -121,12 +169,19 @@ class GaussianMixture:
             return x.new_zeros(*x.shape[:-1], 1)
         return torch.log_softmax(self.log_components(x), -1)
 
+    def look(self, x: Tensor) -> Look:
+        """Log density and responsibilities, with one exponential for each component and point."""
+        return Look(*self.in_blocks(x, lambda white, height: look_from(_heights(white, height)).by_rows()))
+
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``(...)`` log density and its ``(..., d)`` gradient, in closed form."""
-        white = self.white(x)
-        components = self.log_height - 0.5 * squared_norm(white)
-        value = torch.logsumexp(components, -1)
-        return value, self.unwhite(white.mul_(-torch.softmax(components, -1)[..., None]))
+
+        def f(white: Tensor, height: Tensor) -> tuple[Tensor, ...]:
+            value, share = look_from(_heights(white, height))
+            return value, self.unwhite(white.mul_(share.neg_()[..., None]))
+
+        value, grad = self.in_blocks(x, f)
+        return value, grad
 
     def colour(self, z: Tensor, label: Tensor) -> Tensor:
         """``(..., d)`` L_k z with L_k L_k^T = Sigma_k, for one component ``label`` ``(...)`` a point."""
@@ -202,6 +257,11 @@ class GaussianMixture:
         # from factors, as a covariance would lose every direction of less than 1e-8 of the greatest width
         basis, sd, _ = torch.linalg.svd(inverse @ (self.basis * self.variance.sqrt()[:, None, :]))
         return GaussianMixture(self.log_weight, (self.mean - centre) @ inverse.T, basis, sd.square())
+
+
+def _heights(white: Tensor, height: Tensor) -> Tensor:
+    """``(..., K)`` log components of standardised coordinates."""
+    return torch.add(height, squared_norm(white), alpha=-0.5)
 
 
 def squared_norm(v: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rdmc.look import Look, log_sum, look_from
 from rdmc.mixture import GaussianMixture, squared_norm
 from rdmc.rng import Streams
 
@@ -55,20 +56,20 @@ class StudentMixture:
         """Dimension d."""
         return self.core.dim
 
-    def _log_components(self, white: Tensor) -> tuple[Tensor, Tensor]:
+    def _heights(self, white: Tensor, log_height: Tensor) -> tuple[Tensor, Tensor]:
         """``(..., K)`` log w_k t_nu, and the squared distances, from coordinates in each component's own basis."""
         d, nu = self.dim, self.df
         of_normal = math.lgamma(0.5 * (nu + d)) - math.lgamma(0.5 * nu) - 0.5 * d * math.log(0.5 * nu)
         square = squared_norm(white)
-        return self.core.log_height + of_normal - 0.5 * (nu + d) * torch.log1p(square / nu), square
+        return torch.add(log_height + of_normal, torch.log1p(square / nu), alpha=-0.5 * (nu + d)), square
 
     def log_components(self, x: Tensor) -> Tensor:
         """``(..., K)`` log w_k + log t_nu(x; mu_k, Sigma_k)."""
-        return self._log_components(self.core.white(x))[0]
+        return self.core.in_blocks(x, lambda white, height: self._heights(white, height)[:1])[0]
 
     def log_prob(self, x: Tensor) -> Tensor:
         """``(...)`` normalised log density."""
-        return torch.logsumexp(self.log_components(x), -1)
+        return self.core.in_blocks(x, lambda white, height: (log_sum(self._heights(white, height)[0]),))[0]
 
     def log_responsibilities(self, x: Tensor) -> Tensor:
         """``(..., K)`` log probability that each component made x."""
@@ -76,12 +77,21 @@ class StudentMixture:
             return x.new_zeros(*x.shape[:-1], 1)
         return torch.log_softmax(self.log_components(x), -1)
 
+    def look(self, x: Tensor) -> Look:
+        """Log density and responsibilities, with one exponential for each component and point."""
+        return Look(*self.core.in_blocks(x, lambda white, height: look_from(self._heights(white, height)[0]).by_rows()))
+
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``(...)`` log density and its ``(..., d)`` gradient, in closed form."""
-        white = self.core.white(x)
-        components, square = self._log_components(white)
-        share = torch.softmax(components, -1) * (self.df + self.dim) / (self.df + square)
-        return torch.logsumexp(components, -1), self.core.unwhite(white.mul_(-share[..., None]))
+
+        def f(white: Tensor, height: Tensor) -> tuple[Tensor, ...]:
+            components, square = self._heights(white, height)
+            value, share = look_from(components)
+            slope = share.mul_(-float(self.df + self.dim)).div_(square.add_(self.df))
+            return value, self.core.unwhite(white.mul_(slope[..., None]))
+
+        value, grad = self.core.in_blocks(x, f)
+        return value, grad
 
     def colour(self, z: Tensor, label: Tensor) -> Tensor:
         """``(..., d)`` L_k z with L_k L_k^T = Sigma_k, for one component ``label`` ``(...)`` a point."""

@@ -18,6 +18,8 @@ __all__ = ["GaussianMixture", "Mixture", "gaussian_mixture", "pick_components", 
 
 _REGION_DRAWS = 2**16
 _REGION_CHUNK = 2**12
+_BLOCK = 2**17  # numbers at work at a time on the CPU, 1 MiB: what is larger leaves the cache between two operations
+_SHORT = 8  # dimension up to which points are on the last axis in memory, so that sums over d and K run along them
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -57,7 +59,8 @@ class GaussianMixture(Mixture):
     .. math:: \log p_k(x) = -|z_k|^2/2 - \log|\det F_k| - (d/2)\log 2\pi, \qquad
               \nabla \log \pi(x) = -\sum_k r_k(x) F_k^{-T} z_k.
 
-    All :math:`F_k^{-1}` are stacked into one matrix, so a batch costs one matrix product each way.
+    All :math:`F_k^{-1}` are stacked into one matrix, so a batch costs one matrix product each way, and one exponential for each
+    component and point.
 
     Attributes:
         means: ``(K, d)``.
@@ -79,11 +82,23 @@ class GaussianMixture(Mixture):
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Log density and gradient, the responsibility-weighted mean of the components' gradients."""
+        rows = max(1, _BLOCK // len(self.whitening)) if x.device.type == "cpu" else len(x)
+        if len(x) <= rows:
+            return self._block(x)
+        values, grads = zip(*map(self._block, x.split(rows)), strict=True)
+        return torch.cat(values), torch.cat(grads)
+
+    def _block(self, x: Tensor) -> tuple[Tensor, Tensor]:
         z = self._whitened(x)
         logs = self._log_heights_at(z)
-        value = torch.logsumexp(logs, dim=1)
-        responsibility = torch.exp(logs - value[:, None])
-        return value, z.mul_(-responsibility[:, :, None]).flatten(1) @ self.whitening
+        top = logs.amax(1, keepdim=True)
+        limits = torch.finfo(logs.dtype)
+        # so far below the largest nothing is left of a share, but the exponential takes 20 times as long where it underflows
+        share = logs.sub_(top.clamp(min=limits.min)).clamp_(min=0.5 * math.log(limits.tiny)).exp_()
+        total = share.sum(1, keepdim=True)
+        z.mul_(share.div_(-total)[:, :, None])
+        slope = z.permute(1, 2, 0).reshape(len(self.whitening), -1).T if self.dim <= _SHORT else z.flatten(1)
+        return total.log().add_(top)[:, 0], slope @ self.whitening
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """Exact draws: a component, then its Gaussian."""
@@ -96,10 +111,18 @@ class GaussianMixture(Mixture):
         return draws
 
     def _whitened(self, x: Tensor) -> Tensor:
-        return torch.addmm(-self.offsets, x, self.whitening.T).view(x.shape[0], *self.means.shape)
+        if self.dim > _SHORT:
+            return torch.addmm(-self.offsets, x, self.whitening.T).view(x.shape[0], *self.means.shape)
+        z = torch.addmm(-self.offsets[:, None], self.whitening, x.T)
+        return z.view(*self.means.shape, x.shape[0]).permute(2, 0, 1)
 
     def _log_heights_at(self, z: Tensor) -> Tensor:
-        return self.log_heights - 0.5 * torch.linalg.vector_norm(z, dim=-1).square()
+        if self.dim > _SHORT:
+            return torch.add(self.log_heights, torch.linalg.vector_norm(z, dim=-1).square(), alpha=-0.5)
+        square = z[..., 0].square()
+        for part in z.unbind(-1)[1:]:
+            square = square.addcmul_(part, part)
+        return torch.add(self.log_heights, square, alpha=-0.5)
 
 
 def gaussian_mixture(

@@ -18,6 +18,7 @@ LAYERS = (
         "rate",
         "process",
         "grid",
+        "look",
         "mixture",
         "student",
         "trail",

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rdmc.coordinates import Affine
+from rdmc.look import Look, look_from
 from rdmc.mixture import GaussianMixture
 from rdmc.rng import Streams
 
@@ -52,6 +53,11 @@ class AxesMixture:
     def log_prob(self, x: Tensor) -> Tensor:
         """``(...)`` normalised log density."""
         return torch.logsumexp(self._components(x)[1], -1) - self.affine.log_det()
+
+    def look(self, x: Tensor) -> Look:
+        """Log density and ``(..., K)`` responsibilities."""
+        value, share = look_from(self._components(x)[1])
+        return Look(value - self.affine.log_det(), share)
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``(...)`` log density and its ``(..., d)`` gradient, in closed form."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rdmc.coordinates import Affine
 from rdmc.linear import spectrum
+from rdmc.look import Look
 from rdmc.rng import Streams
 
 __all__ = ["ProductMixture", "fit_product", "independent_directions"]
@@ -49,6 +50,11 @@ class ProductMixture:
     def log_prob(self, x: Tensor) -> Tensor:
         """``(...)`` normalised log density."""
         return torch.logsumexp(self._coordinates(x)[1], -1).sum(-1) - self.affine.log_det()
+
+    def look(self, x: Tensor) -> Look:
+        """Log density; all is one region, as the components are those of single coordinates."""
+        value = self.log_prob(x)
+        return Look(value, torch.ones_like(value)[..., None])
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``(...)`` log density and its ``(..., d)`` gradient, in closed form."""

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from rdmc.kernels.base import Info, State, evaluate, metropolis
 from rdmc.kernels.metric import Metric
+from rdmc.look import Look
 from rdmc.rng import Streams
 from rdmc.typing import BatchedDensity
 
-__all__ = ["Components", "IndependenceJump", "MixtureMALA", "Proposal"]
+__all__ = ["Components", "IndependenceJump", "MixtureMALA", "Proposal", "Seen"]
 
 
 class Proposal(Protocol):
@@ -28,6 +29,10 @@ class Proposal(Protocol):
         """``(...)`` normalised log density at ``(..., d)``."""
         ...
 
+    def look(self, x: Tensor) -> Look:
+        """Log density and responsibilities at once."""
+        ...
+
 
 class Components(Protocol):
     """A mixture seen as K regions, each with a scale matrix Sigma_k = L_k L_k^T."""
@@ -37,8 +42,8 @@ class Components(Protocol):
         """Number K of components."""
         ...
 
-    def log_responsibilities(self, x: Tensor) -> Tensor:
-        """``(..., K)`` log probability of each region at x."""
+    def look(self, x: Tensor) -> Look:
+        """Probability of each region at x, and the log density."""
         ...
 
     def colour(self, z: Tensor, label: Tensor) -> Tensor:
@@ -48,6 +53,38 @@ class Components(Protocol):
     def colour_transpose(self, v: Tensor, label: Tensor) -> Tensor:
         """``(..., d)`` L_k^T v."""
         ...
+
+
+class Seen(State):
+    """A state that keeps what a mixture has said about its points; every other state made of it forgets.
+
+    So kernels guided by the same mixture look at each point once, in whatever order they follow each other.
+
+    Attributes:
+        mixture: Who looked.
+        look: What it saw at ``x``.
+    """
+
+    mixture: object = None
+    look: Look | None = None
+
+    @classmethod
+    def after(cls, state: State, mixture: object, here: Look, proposal: State, there: Look) -> Seen:
+        """The state that a step ended in, with the look at the proposal where that was accepted."""
+        seen = cls(*state)
+        moved = (state.x == proposal.x).all(-1)
+        seen.mixture = mixture
+        seen.look = Look(
+            torch.where(moved, there.log_prob, here.log_prob), torch.where(moved[..., None], there.share, here.share)
+        )
+        return seen
+
+
+def _look(mixture: Proposal | Components, state: State) -> Look:
+    """What the mixture says about the points of a state; nothing new where the state knows it."""
+    if isinstance(state, Seen) and state.mixture is mixture and state.look is not None:
+        return state.look
+    return mixture.look(state.x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +122,10 @@ class IndependenceJump:
         """One transition; ``tuning`` and ``metric`` are not used."""
         x, _ = self.mixture.draw(rng, tuple(state.x.shape[:-2]))
         proposal = evaluate(f, x)
-        log_ratio = proposal.value - state.value - self.mixture.log_prob(x) + self.mixture.log_prob(state.x)
-        return metropolis(state, proposal, log_ratio, rng.log_uniform(state.value.shape))
+        here, there = _look(self.mixture, state), self.mixture.look(x)
+        log_ratio = proposal.value - state.value - there.log_prob + here.log_prob
+        state, info = metropolis(state, proposal, log_ratio, rng.log_uniform(state.value.shape))
+        return Seen.after(state, self.mixture, here, proposal, there), info
 
     def adapt(self, tuning: Tensor, info: Info, gain: float) -> Tensor:
         """Nothing to tune."""
@@ -143,10 +182,10 @@ class MixtureMALA:
 
     def step(self, f: BatchedDensity, state: State, rng: Streams, tuning: Tensor, metric: Metric) -> tuple[State, Info]:
         """One transition; ``tuning`` is log h_k, ``metric`` is not used."""
-        log_r = self.mixture.log_responsibilities(state.x)
-        cumulative = torch.cumsum(log_r.exp(), -1)
-        label = torch.searchsorted(cumulative, rng.uniform(state.value.shape)[..., None])[..., 0]
-        label = label.clamp(max=self.mixture.components - 1)
+        here = _look(self.mixture, state)
+        label = torch.searchsorted(here.share.cumsum(-1), rng.uniform(state.value.shape)[..., None])
+        index = label.clamp_(max=self.mixture.components - 1)
+        label = index[..., 0]
         group = rng.shard_of_particle() * self.mixture.components + label
         h = tuning.flatten()[group].exp()
         z = rng.normal(state.x.shape)
@@ -155,8 +194,8 @@ class MixtureMALA:
         move = self.mixture.colour(drift.addcmul_((2.0 * h).sqrt()[..., None], z), label)
         proposal = evaluate(f, state.x + move)
         u = pull + self.mixture.colour_transpose(proposal.grad, label)
-        index = label[..., None]
-        log_label = (self.mixture.log_responsibilities(proposal.x) - log_r).gather(-1, index)[..., 0]
+        there = self.mixture.look(proposal.x)
+        log_label = (there.share.gather(-1, index) / here.share.gather(-1, index)).log_()[..., 0]
         log_ratio = (
             proposal.value
             - state.value
@@ -165,7 +204,7 @@ class MixtureMALA:
             + log_label
         )
         state, info = metropolis(state, proposal, log_ratio, rng.log_uniform(state.value.shape))
-        return state, info._replace(group=group)
+        return Seen.after(state, self.mixture, here, proposal, there), info._replace(group=group)
 
     def adapt(self, tuning: Tensor, info: Info, gain: float) -> Tensor:
         """Robbins and Monro on each component's mean acceptance over the particles of a shard that used it."""
