@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: test demo lint types unit smoke arviz1 clean
+.PHONY: test demo docs lint types unit smoke arviz1 clean
 
 test: lint types unit smoke arviz1
 
@@ -16,6 +16,13 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,cluster,test]'
 	touch $@
+
+# the pages, into build/site; no network is needed once the packages are there
+docs: $(STAMP)
+	test -f $(VENV)/.docs -a $(VENV)/.docs -nt $(STAMP) || $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	$(BIN)/python -m pytest -m slow tests/docs/test_site.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -40,7 +47,7 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 unit: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 smoke: $(STAMP)
 	$(BIN)/python -m benchmarks.published --smoke

@@ -151,7 +151,7 @@ class GaussianMixture:
             parts.append(f(self._white(points[own], origin), height))
         joined = parts[0] if len(parts) == 1 else tuple(torch.cat(part) for part in zip(*parts, strict=True))
         if shared:
-            return tuple(part.reshape(*lead, *part.shape[2:]) for part in joined)
+            return tuple(part.reshape((*lead, *part.shape[2:])) for part in joined)
         order = (lead[-1], *lead[:-1])
         return tuple(part.reshape(*order, *part.shape[2:]).movedim(0, len(lead) - 1) for part in joined)
 

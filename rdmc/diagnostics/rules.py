@@ -118,7 +118,8 @@ def inside_support(result: ResultLike) -> list[str]:
 
 def defined_at_draws(result: ResultLike) -> list[str]:
     """Draws at which the density is NaN or +inf: a sampler that accepts or rejects nothing may end there."""
-    undefined = int((result.log_density.isnan() | (result.log_density == math.inf)).sum())
+    wrong = result.log_density.isnan() | (result.log_density == math.inf)
+    undefined = int((wrong & result.samples.isfinite().all(-1)).sum())
     if not undefined:
         return []
     return [

@@ -36,7 +36,9 @@ CASES: list[tuple[Grid, Callable[[ForwardProcess], Callable[[float], float]]]] =
     (LinearGrid(7, 0.0), lambda process: lambda t: t),
 ]
 processes = pytest.mark.parametrize("process", PROCESSES, ids=lambda process: repr(process)[:30])
-cases = pytest.mark.parametrize(("grid", "variable"), CASES, ids=lambda case: repr(case)[:40])
+cases = pytest.mark.parametrize(
+    ("grid", "variable"), CASES, ids=[f"{repr(grid)[:40]}-{i}" for i, (grid, _) in enumerate(CASES)]
+)
 
 
 @processes
