@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 .PHONY: test demo docs lint types unit smoke arviz1 clean
 
-test: lint types unit smoke arviz1
+test: lint types docs unit smoke arviz1
 
 demo: $(STAMP)
 	$(BIN)/python -m benchmarks.demo --out demo

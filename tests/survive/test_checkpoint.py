@@ -170,7 +170,7 @@ def test_a_read_only_file_is_refused(tmp_path: Path) -> None:
 
 def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
     held = Checkpoint(tmp_path / "run", {"a": 1}, ("rdmc",))
-    with pytest.raises(CheckpointError, match="locked .*is another run using it"):
+    with pytest.raises(CheckpointError, match=r"locked .*is another run using it"):
         Checkpoint(tmp_path / "run", {"a": 1}, ("rdmc",))
     held.close()
 
