@@ -33,7 +33,12 @@ from targets.mueller import mueller_brown
 from targets.regression import logistic_regression
 from targets.rings import rings
 from targets.schools import eight_schools
+from targets.selection import spike_and_slab
+from targets.sensors import sensor_network
+from targets.stars import star_cluster
 from targets.student import student_mixture
+from targets.velocities import radial_velocities
+from targets.weather import gaussian_process
 from targets.wells import double_wells, many_well
 
 __all__ = [
@@ -51,14 +56,19 @@ __all__ = [
     "galaxies",
     "gaussian",
     "gaussian_mixture",
+    "gaussian_process",
     "gmm40",
     "label_switching",
     "logistic_regression",
     "many_well",
     "mueller_brown",
     "phi4",
+    "radial_velocities",
     "random_mixture",
     "rings",
+    "sensor_network",
+    "spike_and_slab",
+    "star_cluster",
     "student_mixture",
     "two_modes",
 ]
@@ -83,6 +93,11 @@ _FACTORIES: tuple[Callable[[], Target], ...] = (
     galaxies,
     eight_schools,
     logistic_regression,
+    spike_and_slab,
+    sensor_network,
+    radial_velocities,
+    gaussian_process,
+    star_cluster,
 )
 
 ALL: dict[str, Callable[[], Target]] = {factory.__name__: factory for factory in _FACTORIES}

@@ -105,7 +105,7 @@ def test_targets_stand_alone(path: Path) -> None:
     assert all(not name.startswith("rdmc") or name.startswith("rdmc.typing") for name in imports(path))
 
 
-@pytest.mark.parametrize("folder", ["rdmc", "targets", "benchmarks", "tests"])
+@pytest.mark.parametrize("folder", ["rdmc", "targets", "benchmarks", "tests", "examples", "docs"])
 def test_files_are_small(folder: str) -> None:
     long = {str(path): n for path in (ROOT / folder).rglob("*.py") if (n := len(path.read_text().splitlines())) > 300}
     assert not long

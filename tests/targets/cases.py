@@ -31,6 +31,10 @@ CASES: dict[str, Callable[[], Target]] = {
     "galaxies-4": lambda: targets.galaxies(components=4),
     "eight_schools-centred": lambda: targets.eight_schools(centred=True),
     "logistic_regression-tight": lambda: targets.logistic_regression(coefficient_sd=0.3, intercept_sd=1.0),
+    "spike_and_slab-wide": lambda: targets.spike_and_slab(spike=0.3, slab=2.0, inclusion=0.4),
+    "radial_velocities-noisy": lambda: targets.radial_velocities(noise=6.0, centre=3.0, spread=0.5),
+    "gaussian_process-smooth": lambda: targets.gaussian_process(length=5.0, length_spread=0.7, noise_spread=1.0),
+    "star_cluster-robust": lambda: targets.star_cluster(slope_sd=1.5, outliers=0.1),
     "disguise-wells": lambda: targets.disguise(targets.double_wells(dim=4, wells=2, delta=2.0, tilt=0.5), seed=1),
     "disguise-galaxies": lambda: targets.disguise(targets.galaxies(), seed=2),
 }

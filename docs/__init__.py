@@ -1,0 +1,1 @@
+"""The pages of the site; the scripts behind their pictures are a package."""

@@ -1,0 +1,1 @@
+"""What the site does to pages while it is built."""
