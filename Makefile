@@ -47,7 +47,8 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 unit: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not cluster"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "cluster and not slow" tests/cluster
 
 smoke: $(STAMP)
 	$(BIN)/python -m benchmarks.published --smoke
