@@ -99,11 +99,12 @@ def convergence(samples: Tensor) -> Convergence:
         full[moving] = np.asarray(found["x"], dtype=np.float64)
         return full
 
-    ess_bulk = filled(az.ess(data, method="bulk"))
-    ess_tail = filled(az.ess(data, method="tail", prob=TAIL_PROBABILITY))
-    if chains < 2:
-        return Convergence(nothing, ess_bulk, ess_tail, "R-hat needs at least 2 populations, got 1")
-    return Convergence(filled(az.rhat(data, method="rank")), ess_bulk, ess_tail)
+    with np.errstate(divide="ignore", invalid="ignore"):  # populations that never moved differ infinitely
+        ess_bulk = filled(az.ess(data, method="bulk"))
+        ess_tail = filled(az.ess(data, method="tail", prob=TAIL_PROBABILITY))
+        if chains < 2:
+            return Convergence(nothing, ess_bulk, ess_tail, "R-hat needs at least 2 populations, got 1")
+        return Convergence(filled(az.rhat(data, method="rank")), ess_bulk, ess_tail)
 
 
 def rhat_threshold(chains: int, draws: int, dim: int, false_alarm: float = 1e-3) -> float:

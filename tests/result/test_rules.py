@@ -169,3 +169,9 @@ def test_every_rule_is_listed() -> None:
         own = {name for name, value in vars(module).items() if callable(value) and value.__module__ == module.__name__}
         assert {name for name in own if name[0].islower() and name != "check"} <= listed
     assert SDS.shape == WEIGHTS.shape
+
+
+def test_populations_that_never_moved_differ_infinitely() -> None:
+    samples = torch.arange(4.0, dtype=torch.float64)[:, None, None].expand(4, 500, 2).clone()
+    said = result_of(samples).check()
+    assert any("R-hat is inf" in text for text in said), said
