@@ -57,7 +57,6 @@ def test_galaxies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert any("populations disagree" in problem for problem in results["NUTS"].check())
 
 
-@pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning")  # R-hat of chains none of which moved
 def test_eight_schools(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results, _ = run("eight_schools", tmp_path, capsys)
     target = targets.eight_schools()
