@@ -11,7 +11,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
-    ("errors", "typing", "arguments", "contract", "rng", "table", "progress", "linear", "archive", "checkpoint"),
+    (
+        "errors",
+        "optional",
+        "typing",
+        "arguments",
+        "contract",
+        "rng",
+        "table",
+        "progress",
+        "linear",
+        "archive",
+        "checkpoint",
+    ),
     (
         "density",
         "coordinates",

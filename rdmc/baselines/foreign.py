@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rdmc import optional
 from rdmc.density import Density
 from rdmc.rng import Streams
 
@@ -25,14 +25,7 @@ def require(module: str, sampler: str) -> Any:
     Raises:
         ImportError: If it isn't there, with the extra that brings it.
     """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        package = module.partition(".")[0]
-        raise ImportError(
-            f'sampler "{sampler}" needs the package `{package}`, which is not installed or does not load ({error}): '
-            "pip install 'rdmc[baselines]'"
-        ) from error
+    return optional.require(module, "baselines", f'sampler "{sampler}"')
 
 
 def require_values(density: Density, sampler: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rdmc import optional
 from rdmc.density import Density
 from rdmc.errors import DensityError
 from rdmc.typing import LogDensity, ValueAndGrad
@@ -33,14 +33,7 @@ def require(module: str, extra: str) -> Any:
     Raises:
         ImportError: If it isn't there, with the extra that brings it.
     """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        package = module.partition(".")[0]
-        raise ImportError(
-            f"`rdmc.interop` needs the package `{package}` for this model, which is not installed or does not load ({error}): "
-            f"pip install 'rdmc[{extra}]'"
-        ) from error
+    return optional.require(module, extra, "`rdmc.interop`")
 
 
 def coordinate_names(names: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> tuple[str, ...]:
