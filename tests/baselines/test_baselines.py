@@ -96,7 +96,7 @@ def test_importing_does_not_import_the_optional_libraries() -> None:
 
 @pytest.mark.parametrize(("name", "package"), [("nuts", "blackjax"), ("tempered-smc", "blackjax"), ("emcee", "emcee")])
 def test_a_missing_library_is_named_with_the_extra(name: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
+    real, sample = builtins.__import__, rdmc.sample
 
     def absent(module: str, *args: Any, **kwargs: Any) -> Any:
         if module.partition(".")[0] == package:
@@ -107,7 +107,7 @@ def test_a_missing_library_is_named_with_the_extra(name: str, package: str, monk
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setattr("importlib.import_module", absent)
     with pytest.raises(ImportError, match=rf'sampler "{name}" needs the package `{package}`.*rdmc\[baselines\]'):
-        rdmc.sample(skewed(2), sampler=name, draws=5, progressbar=False)
+        sample(skewed(2), sampler=name, draws=5, progressbar=False)
 
 
 @pytest.mark.parametrize(
