@@ -9,6 +9,7 @@ from rdmc.coordinates import Affine, InCoordinates
 from rdmc.correct.axes import fit_axes
 from rdmc.correct.fit import fit_mixture, whitening
 from rdmc.correct.judge import Judgement, forward_efficiency, log_mean_exp, reverse_efficiency
+from rdmc.correct.pooled import pooled
 from rdmc.correct.product import fit_product, independent_directions
 from rdmc.correct.reference import Reference, covering
 from rdmc.correct.temper import Trial
@@ -72,12 +73,15 @@ def along_trail(density: Density, survey: Survey, trail: Trail, rng: Streams) ->
     return survey, _best(target, _students(core, "modes and trail"), rng)[0]
 
 
-def fitted(target: BatchedDensity, survey: Survey, trial: Trial, rng: Streams) -> tuple[Reference, Judgement]:
+def fitted(
+    target: BatchedDensity, survey: Survey, former: Reference, trial: Trial, rng: Streams
+) -> tuple[Reference, Judgement]:
     """The best of several references fitted to a trial's population.
 
     A Dirichlet-process mixture, joined with the modes' Gaussians, with Gaussians at the density's own scale around some particles,
-    and with one broad Gaussian, in several widths and tails; and laws that factorise along common directions. Each is judged from
-    both sides: by the population, which costs nothing, and by draws of its own.
+    and with one broad Gaussian, in several widths and tails; and laws that factorise along common directions; the best of them
+    alone or pooled with a former reference. Each is judged from both sides: by the population, which costs nothing, and by draws of
+    its own.
 
     Cost: 4d gradient evaluations for each of up to 20 particles, and 256 density evaluations a candidate.
     """
@@ -103,7 +107,8 @@ def fitted(target: BatchedDensity, survey: Survey, trial: Trial, rng: Streams) -
     if bool(torch.isfinite(directions).all()) and float(torch.linalg.cond(directions)) < _SINGULAR:
         candidates = [*_factorising(population.x, directions, survey.surrogate, rng), *candidates]
         candidates.sort(key=lambda candidate: candidate.tail)
-    return _best(target, candidates, rng, trial)
+    best, _ = _best(target, candidates, rng, trial)
+    return _best(target, [pooled(best, former), best], rng, trial)
 
 
 def _students(core: GaussianMixture, name: str) -> list[Reference]:

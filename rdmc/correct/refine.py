@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import NamedTuple
 
 from rdmc.coordinates import InCoordinates
 from rdmc.correct.candidates import along_trail, fitted, laplace
-from rdmc.correct.judge import Judgement
+from rdmc.correct.judge import Judgement, reverse_efficiency
 from rdmc.correct.reference import Reference
 from rdmc.correct.temper import Tempering, Trial
 from rdmc.density import Density
@@ -48,6 +50,9 @@ _SERVES = 0.1  # ... if the best serves already
 _COMPLETE = 0.05  # Good-Turing probability of a new mode below which the list of modes counts as complete
 
 
+_UNJUDGED = Judgement(math.nan, math.nan, math.nan)
+
+
 @dataclass(frozen=True, eq=False)
 class Refined:
     """The reference to use, and how it was found.
@@ -77,7 +82,7 @@ class _Log:
     def add(
         self, stage: str, reference: str, components: int, unseen: float, trial: Trial | None, shift: float
     ) -> None:
-        judgement = trial.judgement if trial is not None else Judgement(math.nan, math.nan, math.nan)
+        judgement = trial.judgement if trial is not None else _UNJUDGED
         now, clock = (self.density.counter.gradients, self.density.counter.densities), time.perf_counter()
         self.rows.append(
             {
@@ -94,6 +99,41 @@ class _Log:
             }
         )
         self.spent, self.clock = now, clock
+
+    def table(self, judgements: Sequence[Judgement]) -> Table:
+        """The rows, with what all populations together say of each trial's reference."""
+        trials = (row for row in self.rows if row["stage"] == "temper")
+        for row, judgement in zip(trials, judgements, strict=True):
+            row.update(judgement._asdict())
+        return Table.from_rows(self.rows, STAGE_COLUMNS)
+
+
+class _Tried(NamedTuple):
+    """A reference with its trial."""
+
+    reference: Reference
+    trial: Trial
+
+    @property
+    def merit(self) -> float:
+        return self.trial.judgement.merit
+
+
+def _judged_by_all(tried: Sequence[_Tried]) -> list[_Tried]:
+    """Every reference as seen from the population that likes it least, at no evaluation.
+
+    A population hardly leaves what its own reference covers, so it finds that reference good; a later one has been elsewhere.
+    """
+
+    def reverse(reference: Reference, trial: Trial) -> float:
+        x, value, *_ = trial.population
+        return float(reverse_efficiency(value - reference.law.log_prob(x), value.new_tensor(trial.log_evidence)))
+
+    judged = []
+    for reference, trial in tried:
+        least = min(trial.judgement.reverse, *(reverse(reference, other.trial) for other in tried))
+        judged.append(_Tried(reference, replace(trial, judgement=trial.judgement._replace(reverse=least))))
+    return judged
 
 
 @dataclass(frozen=True)
@@ -159,35 +199,35 @@ class Refinement:
         survey, reference = journal.step("first reference", first)
         target = InCoordinates(density, survey.affine)
         shift = float(survey.affine.log_det())
-        best: tuple[Reference, Trial] | None = None
+        tried: list[_Tried] = []
         quiet, evidence, highest = 0, math.nan, -math.inf
         for round_ in range(1, self.rounds + 1):
             trial = journal.step(f"temper {round_}", partial(self.tempering.learn, target, reference, streams(round_)))
             log.add("temper", reference.name, reference.guide.components, math.nan, trial, shift)
-            score = trial.judgement.score
-            progress = best is None or trial.judgement.merit > _GAIN * best[1].judgement.merit
+            *before, now = tried = _judged_by_all([*tried, _Tried(reference, trial)])
+            score = now.trial.judgement.score
+            progress = now.merit > _GAIN * max((one.merit for one in before), default=0.0)
             rising = round_ > 1 and trial.log_evidence > highest + _SETTLED
             quiet = 0 if progress or rising else quiet + 1
-            if best is None or trial.judgement.merit > best[1].judgement.merit:
-                best = (reference, trial)
+            best = max(tried, key=lambda one: one.merit)
             # a reference of incomplete modes can look perfect: another one, fitted to where the particles went, must confirm it
             confirmed = survey.unseen <= _COMPLETE or abs(trial.log_evidence - evidence) < _SETTLED
             evidence, highest = trial.log_evidence, max(highest, trial.log_evidence)
             if (score >= self.goal and confirmed) or quiet >= _PATIENCE or round_ == self.rounds:
                 break
             survey, reference, promise = journal.step(
-                f"fit {round_}", partial(self._fit, target, survey, trial, streams(self.rounds + round_))
+                f"fit {round_}",
+                partial(self._fit, target, survey, best.reference, trial, streams(self.rounds + round_)),
             )
-            serves = confirmed and not rising and best[1].judgement.score >= _SERVES
-            if promise.score <= 0.0 or (serves and promise.score < _PROMISE * best[1].judgement.score):
+            serves = confirmed and not rising and best.trial.judgement.score >= _SERVES
+            if promise.score <= 0.0 or (serves and promise.score < _PROMISE * best.trial.judgement.score):
                 break
-        assert best is not None
-        return Refined(survey, *best, Table.from_rows(log.rows, STAGE_COLUMNS))
+        return Refined(survey, *best, log.table([one.trial.judgement for one in tried]))
 
     def _fit(
-        self, target: InCoordinates, survey: Survey, trial: Trial, rng: Streams
+        self, target: InCoordinates, survey: Survey, former: Reference, trial: Trial, rng: Streams
     ) -> tuple[Survey, Reference, Judgement]:
         """The next reference, and what is promised of it, after a look for modes where the population is."""
         if survey.unseen <= _COMPLETE:
             survey = extended(target, survey, trial.population.x[:: -(-self.particles // _CLIMBERS)])
-        return survey, *fitted(target, survey, trial, rng)
+        return survey, *fitted(target, survey, former, trial, rng)

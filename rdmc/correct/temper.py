@@ -165,8 +165,7 @@ class Tempering:
         while beta < 1.0:
             ratio = _log_ratio(population, reference.law)
             step = _next_beta(ratio, beta, self.keep) if len(rungs) < _LONGEST else 1.0
-            # where the first draws are nearly right already, two rounds tell the acceptance of jumps
-            rounds = self.rounds if step < 1.0 or forward >= self.keep else self.last[0]
+            rounds = self.rounds if step < 1.0 else self.last[0]
             rung = Rung(step, rounds, tuning)
             population, tuning, stage = self.step(target, reference, population, beta, rung, rng, self.gain)
             beta, log_evidence = step, log_evidence + float(stage.increment)

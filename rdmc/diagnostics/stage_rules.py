@@ -42,7 +42,7 @@ def modes_complete(result: HasStages) -> list[str]:
     located = [row for row in result.stages if row.get("stage") == "locate"]
     if not trials or not located or not located[0]["unseen"] > _UNSEEN:
         return []
-    if any(row["reference"] == "product" for row in trials):  # it needs no list
+    if any(str(row["reference"]).startswith("product") for row in trials):  # it needs no list
         return []
     return [
         f"The search for modes ended before it was complete: {located[0]['components']} are known, and about "

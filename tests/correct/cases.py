@@ -15,6 +15,7 @@ from torch import Tensor
 from rdmc.coordinates import Affine
 from rdmc.correct import Law, ProductMixture, Reference
 from rdmc.correct.axes import AxesMixture
+from rdmc.correct.pooled import PooledLaw
 from rdmc.density import Density
 from rdmc.mixture import GaussianMixture
 from rdmc.rng import Streams
@@ -77,7 +78,12 @@ def axes(dim: int) -> AxesMixture:
     return AxesMixture(affine(dim), torch.tensor([0.2, 0.5, 0.3], dtype=F).log(), mean, scale, 3)
 
 
-LAWS: dict[str, Callable[[int], Law]] = {"student": student, "product": product, "axes": axes}
+def pooled(dim: int) -> PooledLaw:
+    """Half Student, half product."""
+    return PooledLaw(student(dim), product(dim))
+
+
+LAWS: dict[str, Callable[[int], Law]] = {"student": student, "product": product, "axes": axes, "pooled": pooled}
 
 
 def gaussian_law(mean: Tensor, cov: Tensor) -> ProductMixture:

@@ -1,0 +1,57 @@
+"""Rounds of trial and fit: what a reference is found to lack by later populations, and what is done about it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+import rdmc
+import targets
+from rdmc.correct.pooled import pooled
+from rdmc.correct.refine import _judged_by_all, _Tried
+from rdmc.correct.temper import Tempering
+from tests.correct.cases import as_target, gaussian_law, pair, reference, streams
+from tests.stats import assert_within
+
+# 2 runs of `Auto(effort=8)` with 4 x 2000 draws: -99.868 +- .010 and -99.846 +- .009
+RIDGES_LOG_Z, RIDGES_ERROR = -99.857, 0.007
+
+
+def test_a_reference_that_misses_a_mode_is_found_out_by_another_population() -> None:
+    """Its own draws and its own population hardly leave the mode it has; the other reference has both."""
+    mixture = pair()
+    target = as_target(mixture)
+    covariance = mixture.basis[1] * mixture.variance[1] @ mixture.basis[1].T
+    blind = reference(gaussian_law(mixture.mean[1], 1.2 * covariance))
+    seeing = reference(mixture.widened(1.2))
+    tried = [_Tried(one, Tempering().learn(target, one, streams(1000, i))) for i, one in enumerate((blind, seeing))]
+    alone = [one.trial.judgement.score for one in tried]
+    together = [one.trial.judgement.score for one in _judged_by_all(tried)]
+    assert alone[0] > 0.4, f"the blind one should like itself: {alone}"
+    assert together[0] < 1e-3 and together[1] > 0.4, f"found {together}"
+
+
+def test_a_pool_is_never_worse_than_half_of_either() -> None:
+    """The chi-square divergence of a pool is bounded by twice either's: E_pi[pi/g] <= 2 min_i E_pi[pi/g_i]."""
+    mixture = pair()
+    parts = [
+        reference(gaussian_law(mixture.mean[k], 1.5 * mixture.basis[k] * mixture.variance[k] @ mixture.basis[k].T))
+        for k in (0, 1)
+    ]
+    x = mixture.draw(streams(4000))[0]
+    both = (mixture.log_prob(x) - pooled(*parts).law.log_prob(x)).exp()
+    for part in parts:
+        ratio = both / (mixture.log_prob(x) - part.law.log_prob(x)).exp()
+        assert float(ratio.max()) <= 2.0 + 1e-9
+    assert float(both.mean()) < 5.0  # neither alone has a finite variance: each lacks a mode
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_thin_ridges_beside_a_broad_mode_are_found(seed: int) -> None:
+    """A third of the modes' Gaussians' weight lies on ridges that they don't cover, and that their own population hardly enters."""
+    result = rdmc.sample(targets.spike_and_slab(slab=5.0), draws=250, seed=seed, progressbar=False)
+    assert result.log_evidence is not None and result.log_evidence_mcse is not None
+    error = math.hypot(result.log_evidence_mcse, RIDGES_ERROR)
+    assert_within(result.log_evidence, RIDGES_LOG_Z, error, label="log evidence", k=4.0)
+    assert error < 0.1
