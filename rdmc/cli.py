@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import json
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeAlias
@@ -19,6 +20,7 @@ from typing import Annotated, Any, NoReturn, TypeAlias
 import typer
 
 from rdmc.cli_target import UsageError, is_target, load_target, module_named, pool_for
+from rdmc.errors import SamplingWarning
 
 __all__ = ["app", "main"]
 
@@ -93,7 +95,9 @@ def _run(
 ) -> Any:
     try:
         try:
-            return command(*arguments, **options)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", SamplingWarning)  # a summary lists the problems
+                return command(*arguments, **options)
         except Exception as error:
             if keep is not None and (part := getattr(error, "partial", None)) is not None:
                 keep(part)  # what was done before

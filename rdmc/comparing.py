@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from rdmc.comparison import COLUMNS, Comparison
 from rdmc.density import Density, HasLogDensity, as_density
+from rdmc.errors import SamplingWarning
 from rdmc.inner import GuidedChains
 from rdmc.pilot import Pilot
 from rdmc.registry import SAMPLERS, sampler_named
@@ -103,14 +105,16 @@ def compare(
             try:
                 if not stopped:
                     held = with_budget(engine, budget, draws, survey)
-                    result = replace(sample(target, dim, draws, chains, held, number, **options), sampler=name)
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore", SamplingWarning)  # the table has the first problem of each
+                        result = replace(sample(target, dim, draws, chains, held, number, **options), sampler=name)
                     stopped = result.partial
                     results[name] += (result,)
                     row["status"] = "partial" if result.partial else "ok"
                     measures, weight = yardstick.measure(result)
                     row |= measures
                     left |= set() if _is_held(engine) else {name}
-                    blind |= {name} if not result.inner and _one_particle_a_draw(held, draws) else set()
+                    blind |= {name} if not {"acceptance", "ess"} & set(result.inner) and _one_particle_a_draw(held, draws) else set()
             except KeyboardInterrupt:
                 if not any(results.values()):
                     raise

@@ -14,6 +14,7 @@ __all__ = [
     "ImproperDensityError",
     "NonFiniteDensityError",
     "RejectionBoundError",
+    "SamplingWarning",
     "SamplingWarningError",
     "WorkerLostError",
 ]
@@ -71,6 +72,10 @@ class RejectionBoundError(RuntimeError):
     def __init__(self, message: str, *, particles: Tensor | None = None) -> None:
         super().__init__(message)
         self.particles = particles
+
+
+class SamplingWarning(UserWarning):
+    """Said once, at the end of a run that shows its progress, if ``Result.check()`` lists a problem."""
 
 
 class SamplingWarningError(RuntimeError):

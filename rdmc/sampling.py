@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ from rdmc.arguments import whole
 from rdmc.checkpoint import Checkpoint
 from rdmc.compiling import chosen
 from rdmc.density import Density, HasLogDensity, as_density
-from rdmc.errors import SamplingWarningError
+from rdmc.diagnostics.rules import PAGE, findings
+from rdmc.errors import SamplingWarning, SamplingWarningError
 from rdmc.export import check_names
 from rdmc.journal import Journal
 from rdmc.memory import budget, rows_within
@@ -64,7 +66,7 @@ def sample(
         seed: Non-negative integer; the same seed gives the same bits.
         device: Default ``"cpu"``.
         dtype: Default ``torch.float64``.
-        progressbar: Show a bar.
+        progressbar: Show a bar, and at the end, once, what :meth:`Result.check` says against the run.
         strict: Raise at the end if :meth:`Result.check` lists a problem.
         names: Names of the coordinates; by default what the object calls its ``coordinates``, if it does.
         executor: Where batches of draws run: a :class:`concurrent.futures.Executor` (processes, Dask, MPI,
@@ -79,6 +81,9 @@ def sample(
 
     Returns:
         The result. Ctrl-C ends the run early with what is there, marked ``partial``.
+
+    Warns:
+        SamplingWarning: Where progress is shown and there are problems: each with its remedy and the section that explains it.
 
     Raises:
         ValueError: If an argument is out of range; the message names it, what was wanted and what came.
@@ -116,6 +121,9 @@ def sample(
         result = run.go(Journal(density.counter, kept, bar.note), bar, executor)
     if strict and (problems := result.check()):
         raise SamplingWarningError("the run finished, but: " + "; ".join(problems), result=result)
+    if progressbar and (found := findings(result)):
+        told = "\n".join(f"- {message} ({PAGE}#{rule})" for rule, message in found)
+        warnings.warn(f"{name}, seed {seed}: `result.check()` lists\n{told}", SamplingWarning, stacklevel=2)
     return result
 
 

@@ -19,7 +19,7 @@ from rdmc.diagnostics.inner_rules import acceptance_in_range, inner_chains_forge
 from rdmc.diagnostics.stage_rules import evidence_settled, jumps_accepted, modes_complete
 from rdmc.table import Table
 
-__all__ = ["RULES", "ResultLike", "Rule", "check"]
+__all__ = ["PAGE", "RULES", "ResultLike", "Rule", "check", "findings"]
 
 FALSE_ALARM = 1e-3
 """Chance that one statistical rule speaks about exact independent draws."""
@@ -273,9 +273,18 @@ RULES: tuple[Rule, ...] = (
 """All rules, gravest first."""
 
 
+PAGE = "docs/diagnostics.md"
+"""The page of the documentation with a section for each rule: what the texts mean and what to do."""
+
+
+def findings(result: ResultLike) -> list[tuple[str, str]]:
+    """Problems of a result, each with the name of its rule, which is also that of its section on :data:`PAGE`."""
+    return [(rule.__name__, message) for rule in RULES for message in rule(result)]
+
+
 def check(result: ResultLike) -> list[str]:
     """Problems of a result in words, each with what to do next; empty if none is known.
 
     No rule can see a mode that every population missed.
     """
-    return [message for rule in RULES for message in rule(result)]
+    return [message for _, message in findings(result)]

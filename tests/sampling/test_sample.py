@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,12 +16,21 @@ from torch import Tensor
 import rdmc
 import targets
 from rdmc.baselines import LongChains
-from rdmc.errors import DensityError, ImproperDensityError, NonFiniteDensityError, SamplingWarningError
+from rdmc.diagnostics.rules import PAGE
+from rdmc.errors import (
+    DensityError,
+    ImproperDensityError,
+    NonFiniteDensityError,
+    SamplingWarning,
+    SamplingWarningError,
+)
 from rdmc.inner import GuidedChains
 from rdmc.kernels import HMC, MALA, ULA
 from rdmc.reverse import RDMC
 from rdmc.rng import SHARD_SIZE
 from tests.stats import assert_within
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def normal(x: Tensor) -> Tensor:
@@ -161,6 +173,22 @@ def test_strict_raises_with_the_result() -> None:
     with pytest.raises(SamplingWarningError) as caught:
         rdmc.sample(targets.two_modes(8), draws=50, sampler="ula", progressbar=False, strict=True)
     assert caught.value.result.samples.shape == (4, 50, 8)  # type: ignore[attr-defined]
+
+
+def test_whoever_watches_is_told_once_with_remedy_and_page() -> None:
+    options = {"draws": 50, "sampler": "ula"}
+    with pytest.warns(SamplingWarning) as told:
+        result = rdmc.sample(targets.two_modes(8), progressbar=True, **options)
+    assert len(told) == 1 and told[0].filename == __file__
+    text = str(told[0].message)
+    sections = set(re.findall(r"^### (\w+)", (ROOT / PAGE).read_text(), flags=re.MULTILINE))
+    anchors = re.findall(rf"\({PAGE}#(\w+)\)", text)
+    assert len(anchors) == len(result.check()) > 0 and set(anchors) <= sections
+    assert all(problem in text for problem in result.check())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rdmc.sample(targets.two_modes(8), progressbar=False, **options)
+        rdmc.sample(targets.two_modes(8), draws=100, progressbar=True)
 
 
 @pytest.mark.parametrize(
