@@ -46,7 +46,12 @@ endif
 types: $(STAMP)
 	$(BIN)/mypy
 
-unit: $(STAMP)
+# the libraries that models come from, for tests/interop
+$(VENV)/.models: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[pymc,jax,pyro]'
+	touch $@
+
+unit: $(STAMP) $(VENV)/.models
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not cluster"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "cluster and not slow" tests/cluster
 
