@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -24,6 +25,8 @@ def joined_draws(blocks: Parts, draws: int) -> Tensor:
         by_chain.setdefault(unit.chain, []).append(block.samples.flatten(0, 1))
     lengths = [sum(map(len, parts)) for parts in by_chain.values()]
     length = min(draws, *lengths)
+    if max(lengths) == length:  # thousands of chains of one particle: one copy and not one each
+        return torch.cat([part for parts in by_chain.values() for part in parts]).unflatten(0, (len(by_chain), length))
     first = next(iter(by_chain.values()))[0]
     out = first.new_empty((len(by_chain), length, first.shape[-1]))
     for own, parts in zip(out, by_chain.values(), strict=True):

@@ -14,11 +14,16 @@ if TYPE_CHECKING:
 __all__ = ["Table", "dumps", "loads"]
 
 
+_SCALARS = {bool, float, int, str, type(None)}
+
+
 def _plain(value: Any) -> Any:
     """A cell as Python's own types, sequences as tuples: nothing a caller holds can change the table afterwards."""
     if hasattr(value, "tolist"):  # numpy scalar or array, torch tensor
         value = value.tolist()
     if isinstance(value, (list, tuple)):
+        if set(map(type, value)) <= _SCALARS:  # a weight of each of thousands of chains
+            return tuple(value)
         return tuple(_plain(entry) for entry in value)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
@@ -26,7 +31,9 @@ def _plain(value: Any) -> Any:
 
 
 def _thaw(value: Any) -> Any:
-    return [_thaw(entry) for entry in value] if isinstance(value, tuple) else value
+    if not isinstance(value, tuple):
+        return value
+    return [_thaw(entry) for entry in value] if tuple in map(type, value) else list(value)
 
 
 def _encode(value: Any) -> Any:
