@@ -25,6 +25,7 @@ __all__ = ["Auto", "AutoState"]
 
 _REFINE_KEY = 0xFFFFFFFD  # streams that no (chain, shard) and no pilot can have
 _FEWEST = 256  # particles of a population, however few draws are wanted of it
+_MOST = 1_000_000  # particles that a tolerance may ask for
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +69,7 @@ class Auto:
             reference leaves falls with it, that of the number of draws does not.
 
     Raises:
-        ValueError: If ``effort`` is not positive.
+        ValueError: If ``effort`` or ``tolerance`` is not positive.
         DensityError: If the density is finite nowhere near the first points.
         ImproperDensityError: If the mass runs off to infinity.
 
@@ -80,10 +81,13 @@ class Auto:
     pilot: Surveyor = Pilot()
     refinement: Refinement = Refinement()
     effort: float = 1.0
+    tolerance: float | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 < self.effort < math.inf:
             raise ValueError(f"`effort` must be a positive float, got {self.effort!r}")
+        if self.tolerance is not None and not 0.0 < self.tolerance < math.inf:
+            raise ValueError(f"`tolerance` must be None or a positive float, got {self.tolerance!r}")
 
     def _scaled(self) -> Refinement:
         """The refinement at this effort."""
@@ -116,7 +120,8 @@ class Auto:
 
         survey, trodden = journal.step("locate", locate)
         refined = self._scaled().run(density, survey, Trail(density, trodden), seed, _REFINE_KEY, journal)
-        return Plan(refined.survey, refined, refined.stages)
+        needed = 0.0 if self.tolerance is None else refined.trial.variance / self.tolerance**2
+        return Plan(refined.survey, refined, refined.stages, min(_MOST, math.ceil(needed)))
 
     def start(self, density: Density, plan: Plan, rng: Streams, draws: int) -> AutoState:
         """Draws of the reference."""

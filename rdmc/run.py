@@ -60,7 +60,7 @@ class Run:
     def go(self, journal: Journal, bar: Progress, executor: Source | None) -> Result:
         """Prepare, run every batch, and put their draws together; on Ctrl-C, what is there."""
         plan = self.engine.prepare(journal.taped(self.density), self.seed, journal)
-        batches = self.engine.batches(self.draws, self.chains)
+        batches = self.engine.batches(max(self.draws, -(-plan.particles // self.chains)), self.chains)
         jobs = [
             Job(self.engine, self.density, plan, self.seed, self.draws, i, units) for i, units in enumerate(batches)
         ]

@@ -55,11 +55,13 @@ class Plan:
         survey: What the pilot found, or None without a pilot.
         detail: Whatever else the sampler wants to hand to its own stages.
         stages: What was tried before the populations, one row a stage, for the record of the run.
+        particles: As many particles all populations together should have, however few draws are wanted of them.
     """
 
     survey: Survey | None = None
     detail: Any = None
     stages: Table = field(default_factory=lambda: Table({}))
+    particles: int = 0
 
     @property
     def found(self) -> Survey:

@@ -88,12 +88,15 @@ class Trial:
         ladder: To be repeated by other populations.
         log_evidence: Log of the normalising constant; slightly biased, as the ladder is learnt from the same particles.
         judgement: How near the reference was.
+        variance: Estimated relative variance of the evidence times the number of particles: of N particles, the standard error of
+            the log evidence is about sqrt(variance / N).
     """
 
     population: Population
     ladder: Ladder
     log_evidence: float
     judgement: Judgement
+    variance: float
 
 
 @dataclass(frozen=True)
@@ -174,7 +177,9 @@ class Tempering:
         rungs[-1] = rungs[-1]._replace(rounds=self.last_rounds(jump))
         end = _log_ratio(population, reference.law)
         reverse = float(reverse_efficiency(end, torch.tensor(log_evidence, dtype=end.dtype)))
-        return Trial(population, Ladder(tuple(rungs)), log_evidence, Judgement(forward, reverse, jump))
+        judgement = Judgement(forward, reverse, jump)
+        variance = float(stage.spread) * len(population.x)
+        return Trial(population, Ladder(tuple(rungs)), log_evidence, judgement, variance)
 
     def last_rounds(self, jump: float) -> int:
         """Rounds at beta = 1 after which no more than ``stale`` of the particles have not jumped."""

@@ -185,3 +185,28 @@ def test_effort_buys_particles_and_moves() -> None:
     assert errors[0] is not None and errors[1] is not None and errors[1] < 0.7 * errors[0]
     with pytest.raises(ValueError, match=r"`effort` must be a positive float, got 0.0"):
         Auto(effort=0.0)
+
+
+def test_a_tolerance_is_kept_and_changes_no_number_of_draws() -> None:
+    """Over 12 seeds the errors have the size that was asked for, and so does what is reported of them."""
+    tolerance = 0.01
+    results = [run(targets.two_modes(8), sampler=Auto(tolerance=tolerance), seed=seed) for seed in range(12)]
+    assert {tuple(result.samples.shape) for result in results} == {(4, 40, 8)}
+    reported = [result.log_evidence_mcse or math.nan for result in results]
+    assert_within(sum(reported) / 12, tolerance, 0.06 * tolerance, label="reported error")
+    # 12 squares of normal errors are a chi-square of 12: between 1.1 and 41 but for 1 in 10,000
+    square = sum((float(result.log_evidence or math.nan) / tolerance) ** 2 for result in results)
+    assert 1.1 < square < 41.0, f"12 errors of {tolerance} have a sum of squares of {square:.3g} tolerances"
+    with pytest.raises(ValueError, match=r"`tolerance` must be None or a positive float, got -0.1"):
+        Auto(tolerance=-0.1)
+
+
+def test_a_tolerance_has_the_streams_of_every_shard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a population needs more than one shard, each has the same size, and each its own evidence."""
+    monkeypatch.setattr("rdmc.auto._MOST", 20_000)
+    result = run(targets.two_modes(8), sampler=Auto(tolerance=1e-5), chains=2)
+    assert result.samples.shape == (2, 40, 8)
+    assert_within(
+        float(result.log_evidence or math.nan), 0.0, float(result.log_evidence_mcse or math.nan), label="log evidence"
+    )
+    assert 15_000 < result.gradient_evaluations / 17 < 60_000
