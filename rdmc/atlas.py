@@ -50,10 +50,13 @@ class Atlas:
             i = int(left.nonzero()[0, 0])
             left[i] = False
             owner = self._owner(left_x[i], left_value[i])
-            if owner is not None:
+            if owner is not None and left_value[i] <= self.peak[owner] + _VALLEY:
                 self.hits[owner] += 1
+            elif owner is not None:  # an ascent had stalled on the way up to here
+                self._place(owner, left_x[i], left_value[i], *principal_axes(self.f, left_x[i], left_value[i]))
+                left &= ~self._claim_at(owner, left_x, left_value, left)
             elif self._found(left_x[i], left_value[i], left_grad[i]):
-                left &= ~self._claim_new(left_x, left_value, left)
+                left &= ~self._claim_at(-1, left_x, left_value, left)
 
     def recall(self, mixture: GaussianMixture, peak: Tensor, hits: Tensor) -> None:
         """Take up modes found before, at no evaluation."""
@@ -109,10 +112,22 @@ class Atlas:
 
     def surrogate(self, modes: int) -> tuple[GaussianMixture, Tensor, Tensor]:
         """The mixture of the heaviest modes, their peaks and hits; with a floor under small weights, for Laplace's are rough."""
+        return self._mixture(self.log_mass().argsort(descending=True)[:modes])
+
+    def sketch(self, modes: int) -> tuple[GaussianMixture, Tensor, Tensor]:
+        """The same of a list that can't be complete: half of its places for the heaviest modes, half spread over all others.
+
+        Where every coordinate has two wells, the heaviest modes alone may all lie in the same well of some.
+        """
+        order = self.log_mass().argsort(descending=True)
+        first, rest = order[: modes // 2], order[modes // 2 :]
+        spread = torch.linspace(0, len(rest) - 1, min(len(rest), modes - len(first))).round().long()
+        return self._mixture(torch.cat([first, rest[spread.to(rest.device)]]))
+
+    def _mixture(self, keep: Tensor) -> tuple[GaussianMixture, Tensor, Tensor]:
         mean, axes, sd = torch.stack(self.mean), torch.stack(self.axes), torch.stack(self.sd)
         peak, hits = torch.stack(self.peak), torch.tensor(self.hits)
         log_weight = self.log_mass()
-        keep = log_weight.argsort(descending=True)[:modes]
         keep = keep[log_weight[keep] >= log_weight.max() - 20.0]
         mixture = GaussianMixture(log_weight[keep], mean[keep], axes[keep], sd[keep].square()).levelled(0.2)
         return mixture, peak[keep], hits[keep.cpu()]
@@ -134,11 +149,11 @@ class Atlas:
             self.hits[k] += 1
         return same.any(1)
 
-    def _claim_new(self, x: Tensor, value: Tensor, left: Tensor) -> Tensor:
-        """The same for the mode found last, among the points that are left."""
-        turned = ((x - self.mean[-1]) @ self.axes[-1] / self.sd[-1]).square().mean(-1).sqrt()
-        same = left & self._stands(turned, value, self.peak[-1], x.shape[-1])
-        self.hits[-1] += int(same.sum())
+    def _claim_at(self, mode: int, x: Tensor, value: Tensor, left: Tensor) -> Tensor:
+        """The same for one mode, among the points that are left."""
+        turned = ((x - self.mean[mode]) @ self.axes[mode] / self.sd[mode]).square().mean(-1).sqrt()
+        same = left & self._stands(turned, value, self.peak[mode], x.shape[-1])
+        self.hits[mode] += int(same.sum())
         return same
 
     def _owner(self, x: Tensor, value: Tensor) -> int | None:
@@ -165,9 +180,12 @@ class Atlas:
             ahead = x + axes @ (sd * uphill / steep)
             if float(self.f(ahead[None])[0] - value) > _GAIN:
                 return False
-        self.mean.append(x)
-        self.axes.append(axes)
-        self.sd.append(sd)
-        self.peak.append(value)
+        for part in (self.mean, self.axes, self.sd, self.peak):
+            part.append(x)
         self.hits.append(1)
+        self._place(-1, x, value, axes, sd)
         return True
+
+    def _place(self, mode: int, x: Tensor, value: Tensor, axes: Tensor, sd: Tensor) -> None:
+        """Put a mode where it is."""
+        self.mean[mode], self.axes[mode], self.sd[mode], self.peak[mode] = x, axes, sd, value

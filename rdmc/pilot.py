@@ -151,13 +151,13 @@ class Pilot:
         require_finite_mass(scaled, origin, torch.eye(f.dim, dtype=origin.dtype, device=origin.device))
         atlas = Atlas(scaled)
         atlas.add(torch.cat([origin[None], affine.to_white(reached.x)]))
-        quiet, scanned, places = 0, 0, self.modes
+        quiet, scanned, endless = 0, 0, False
         for _ in range(1, self.rounds):
             known = len(atlas.heavy())
             atlas.add(self._next_points(atlas, rng))
             quiet = quiet + 1 if len(atlas.heavy()) <= known else 0
-            if len(atlas.mean) >= self.starts and atlas.endless(self.modes):
-                places = min(self.modes, _SKETCH)
+            endless = len(atlas.mean) >= self.starts and atlas.endless(self.modes)
+            if endless:
                 break
             if quiet >= self.patience and atlas.unseen() <= self.unseen:
                 before = len(atlas.mean)
@@ -168,7 +168,7 @@ class Pilot:
                 if scanned == before:
                     break
                 quiet = 0
-        mixture, peak, hits = atlas.surrogate(places)
+        mixture, peak, hits = atlas.sketch(min(self.modes, _SKETCH)) if endless else atlas.surrogate(self.modes)
         return Survey(affine, mixture, peak, hits, atlas.unseen()).whitened()
 
 

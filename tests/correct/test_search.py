@@ -10,6 +10,7 @@ import targets
 from rdmc.approach import _Compressed, climb
 from rdmc.atlas import Atlas
 from rdmc.density import Density, as_density
+from rdmc.mixture import GaussianMixture
 from rdmc.optimise import ascend
 from rdmc.pilot import Pilot
 from rdmc.rng import Streams
@@ -122,3 +123,33 @@ def test_a_scan_that_finds_nothing_ends_the_search_also_beside_a_light_mode() ->
 
     Watched().run(Density(f, 2), streams(64))
     assert events.count("scan") == 1 and events[-1] == "scan"
+
+
+def test_a_sketch_of_too_many_modes_has_both_wells_of_every_coordinate() -> None:
+    """The 64 heaviest of those found would leave one coordinate with one well, and so would every law fitted to them."""
+    target = targets.disguise(targets.many_well(32), 3)
+    pilot = Pilot()
+    found = pilot.run(as_density(target), Streams.seeded(0, [pilot.starts]))
+    wells = ((found.modes - target.offset) @ target.inverse.T)[:, ::2] > 0.0
+    share = wells.double().mean(0)
+    assert found.surrogate.components <= 64
+    assert bool(((share > 0.05) & (share < 0.95)).all()), f"shares of the right well: {share.tolist()}"
+
+
+def test_an_ascent_that_stalled_on_the_way_does_not_hide_the_mode() -> None:
+    """In heavy tails the gradient is next to nothing; whoever later reaches the top takes the place."""
+    f = Density(lambda x: -2.5 * torch.log1p(x.square().sum(-1)), 2)
+    stalled = torch.tensor([[300.0, 400.0]], dtype=F)
+    atlas = Atlas(f)
+    atlas.recall(
+        GaussianMixture.isotropic(stalled, torch.ones(1, dtype=F), torch.ones(1, dtype=F)), f(stalled), torch.ones(1)
+    )
+    atlas.add(torch.tensor([[0.5, -0.3]], dtype=F))
+    assert len(atlas.mean) == 1 and float(atlas.mean[0].norm()) < 1e-3
+
+
+def test_modes_are_found_from_far_out_in_heavy_tails() -> None:
+    target = targets.disguise(targets.student_mixture(10), 3)
+    pilot = Pilot()
+    found = pilot.run(as_density(target), Streams.seeded(0, [pilot.starts]))
+    assert sorted(target.mode_of(found.modes).unique().tolist()) == list(range(10))
