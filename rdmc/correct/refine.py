@@ -125,13 +125,15 @@ def _judged_by_all(tried: Sequence[_Tried]) -> list[_Tried]:
     A population hardly leaves what its own reference covers, so it finds that reference good; a later one has been elsewhere.
     """
 
-    def reverse(reference: Reference, trial: Trial) -> float:
-        x, value, *_ = trial.population
-        return float(reverse_efficiency(value - reference.law.log_prob(x), value.new_tensor(trial.log_evidence)))
+    def reverse(one: _Tried, other: Trial) -> float:
+        x, value, *_ = other.population
+        evidence = max(one.trial.log_evidence, other.log_evidence)  # who missed mass may be either
+        return float(reverse_efficiency(value - one.reference.law.log_prob(x), value.new_tensor(evidence)))
 
     judged = []
-    for reference, trial in tried:
-        least = min(trial.judgement.reverse, *(reverse(reference, other.trial) for other in tried))
+    for one in tried:
+        reference, trial = one
+        least = min(trial.judgement.reverse, *(reverse(one, other.trial) for other in tried))
         judged.append(_Tried(reference, replace(trial, judgement=trial.judgement._replace(reverse=least))))
     return judged
 
