@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rdmc.diagnostics.convergence import Convergence, rhat_threshold
 from rdmc.diagnostics.inner_rules import acceptance_in_range, inner_chains_forget
-from rdmc.diagnostics.stage_rules import evidence_settled, jumps_accepted, modes_complete
+from rdmc.diagnostics.stage_rules import evidence_settled, jumps_accepted, modes_complete, reference_covers
 from rdmc.table import Table
 
 __all__ = ["PAGE", "RULES", "ResultLike", "Rule", "check", "findings"]
@@ -268,6 +268,7 @@ RULES: tuple[Rule, ...] = (
     acceptance_in_range,
     modes_complete,
     evidence_settled,
+    reference_covers,
     jumps_accepted,
 )
 """All rules, gravest first."""

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from rdmc.diagnostics.stage_rules import evidence_settled, jumps_accepted, modes_complete
+from rdmc.diagnostics.stage_rules import evidence_settled, jumps_accepted, modes_complete, reference_covers
 from rdmc.table import Table
 
 NAN = float("nan")
@@ -26,6 +26,7 @@ def seen(
 def test_nothing_is_said_of_a_run_without_stages_or_trouble() -> None:
     for result in (seen(), seen(logs=(0.0, 0.1)), SimpleNamespace(stages=Table({}), inner={})):
         assert modes_complete(result) == evidence_settled(result) == jumps_accepted(result) == []
+        assert reference_covers(result) == []
 
 
 def test_modes_that_are_still_being_found() -> None:
@@ -46,3 +47,13 @@ def test_jumps_that_hardly_succeed() -> None:
     (message,) = jumps_accepted(seen(jump=0.01))
     assert "Only 1.0% of the jumps" in message
     assert jumps_accepted(seen(jump=0.04)) == []
+
+
+@pytest.mark.parametrize(("forward", "reverse", "speaks"), [(0.5, 0.02, True), (0.5, 0.03, False), (0.02, 0.002, False)])
+def test_a_reference_that_leaves_out_where_particles_have_been(forward: float, reverse: float, speaks: bool) -> None:
+    rows = [
+        {"stage": "temper", "forward": a, "reverse": b, "jump": 0.6} for a, b in ((0.9, 1e-9), (forward, reverse))
+    ]  # the first is not the one that was used
+    found = reference_covers(SimpleNamespace(stages=Table.from_rows(rows), inner={}))
+    assert bool(found) is speaks
+    assert not speaks or "0.5 by its own draws and 0.02" in found[0]
