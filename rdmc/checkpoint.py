@@ -52,7 +52,11 @@ class Checkpoint:
             raise CheckpointError(f"`checkpoint` must be the path of a file, got {str(self.path)!r}")
         try:
             self._base = sqlite3.connect(self.path, timeout=1.0, isolation_level=None, check_same_thread=False)
-            self._open(dict(identity))
+            try:
+                self._open(dict(identity))
+            except Exception:
+                self._base.close()  # a run with the right arguments may follow
+                raise
         except sqlite3.DatabaseError as error:
             shared = _SHARED if "locked" in str(error) else ""
             raise CheckpointError(f"`checkpoint` {str(self.path)!r} can't be used: {error}{shared}") from error

@@ -97,9 +97,11 @@ def test_a_checkpoint_of_another_run_is_refused_and_left_alone(option: str, valu
     if options.pop("density", None) is not None:
         density = rdmc.Density(lambda x: -x.square().sum(-1), 8)
     word = {"memory": "rows"}.get(option, option)
-    with pytest.raises(CheckpointError, match=rf"belongs to another run: .*{word} was .* and is"):
+    with pytest.raises(CheckpointError, match=rf"belongs to another run: .*{word} was .* and is") as refused:
         run(density, **options)
     assert path.read_bytes() == before
+    assert run(Mortal(), checkpoint=path).gradient_evaluations > 0  # while the refusal is still at hand
+    assert refused.value.args
 
 
 def _truncate(path: Path) -> None:
