@@ -63,25 +63,34 @@ def joined_inner(blocks: Parts) -> Mapping[str, NDArray[np.float64]]:
 _WITHIN = 4.0  # how many times as much a variance known within populations says as one from their spread
 
 
-def joined_evidence(blocks: Parts) -> tuple[float | None, float | None]:
+def joined_evidence(blocks: Parts, partial: bool = False) -> tuple[float | None, float | None]:
     r"""Log of the mean over chains of their evidences, and its standard error.
 
     With Z_c the chains' estimates and Z their mean, :math:`\mathrm{se}(\log Z) = s / (Z \sqrt{C})` (delta method). The
     variance s^2 is that of the Z_c, which from four chains is off by a factor of two as often as not; where the sampler estimates
     the variance within each chain too, it is the average of both, the second weighted four times.
+
+    Args:
+        blocks: What every shard gave.
+        partial: Whether the run was interrupted: shards that did not finish have NaN and are left out. In a whole run it stays.
     """
     by_chain: dict[int, list[float]] = {}
     within: list[float] = []
     for unit, block in blocks:
-        if block.log_evidence is not None and math.isfinite(value := float(block.log_evidence)):
+        if block.log_evidence is not None and not (partial and math.isnan(float(block.log_evidence))):
+            value = float(block.log_evidence)
             by_chain.setdefault(unit.chain, []).append(value)
             if block.evidence_variance is not None:
                 within.append(float(block.evidence_variance))
     if not by_chain:
         return None, None
+    if any(math.isnan(value) for values in by_chain.values() for value in values):
+        return math.nan, None
     units = sum(map(len, by_chain.values()))
     logs = np.array([np.logaddexp.reduce(values) - math.log(len(values)) for values in by_chain.values()])
     top = float(logs.max())
+    if not math.isfinite(top):  # no weight anywhere
+        return top, None
     relative = np.exp(logs - top)
     mean = float(relative.mean())
     variances = [float(relative.var(ddof=1)) / mean**2 / len(logs)] if len(logs) > 1 else []

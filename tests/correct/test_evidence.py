@@ -23,7 +23,7 @@ def block(value: float | None, variance: float | None = None) -> Block:
 
 def blocks(chains: list[list[float]], variance: float | None = None) -> list[tuple[Unit, Block]]:
     return [
-        (Unit(chain, shard, 1), block(math.log(value), variance))
+        (Unit(chain, shard, 1), block(math.log(value) if value else -math.inf, variance))
         for chain, shards in enumerate(chains)
         for shard, value in enumerate(shards)
     ]
@@ -64,8 +64,8 @@ def test_huge_and_tiny_evidences_do_not_overflow() -> None:
 
 def test_unfinished_blocks_are_left_out() -> None:
     found = [*blocks([[1.0], [2.0], [6.0]]), (Unit(3, 0, 1), block(math.nan, math.nan)), (Unit(4, 0, 1), block(None))]
-    assert joined_evidence(found) == joined_evidence(blocks([[1.0], [2.0], [6.0]]))
-    assert joined_evidence(found[3:]) == (None, None)
+    assert joined_evidence(found, partial=True) == joined_evidence(blocks([[1.0], [2.0], [6.0]]))
+    assert joined_evidence(found[3:], partial=True) == (None, None)
 
 
 def test_the_error_is_that_of_repeated_runs() -> None:
@@ -76,3 +76,10 @@ def test_the_error_is_that_of_repeated_runs() -> None:
     square = torch.tensor([error**2 for _, error in told if error is not None], dtype=F)
     # relative error of a variance of 2000 numbers: (2 / 2000)^(1/2) = .032; five of these
     assert float(log.square().mean() / square.mean()) == pytest.approx(1.0, abs=0.16)
+
+
+def test_a_population_without_any_weight_counts() -> None:
+    """Its evidence is 0, which the mean over populations has to know."""
+    log, _ = joined_evidence(blocks([[2.0], [0.0]]))
+    assert log == pytest.approx(0.0)
+    assert joined_evidence(blocks([[0.0], [0.0]])) == (-math.inf, None)
