@@ -181,3 +181,11 @@ def test_a_best_point_that_is_no_mode_is_refused() -> None:
     pilot = Pilot()
     with pytest.raises(DensityError, match="must lead from some starting point to a mode; the best point reached has"):
         pilot.run(Density(lambda x: -1e30 - 0.5 * x.square().sum(-1), 2), Streams.seeded(0, [pilot.starts]))
+
+
+def test_modes_on_a_lattice_stay_apart() -> None:
+    """Equal steps between two of them would fall on others, with no valley in sight."""
+    mean = 20.0 * torch.arange(40, dtype=F)[:, None]
+    mixture = GaussianMixture.isotropic(mean, torch.ones(40, dtype=F), torch.ones(40, dtype=F))
+    k = torch.zeros(40, dtype=F)
+    assert Survey(Affine.identity(1), mixture, k, k, 0.0).groups() == list(range(40))

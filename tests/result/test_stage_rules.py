@@ -49,7 +49,9 @@ def test_jumps_that_hardly_succeed() -> None:
     assert jumps_accepted(seen(jump=0.04)) == []
 
 
-@pytest.mark.parametrize(("forward", "reverse", "speaks"), [(0.5, 0.02, True), (0.5, 0.03, False), (0.02, 0.002, False)])
+@pytest.mark.parametrize(
+    ("forward", "reverse", "speaks"), [(0.5, 0.02, True), (0.5, 0.03, False), (0.02, 0.002, False)]
+)
 def test_a_reference_that_leaves_out_where_particles_have_been(forward: float, reverse: float, speaks: bool) -> None:
     rows = [
         {"stage": "temper", "forward": a, "reverse": b, "jump": 0.6} for a, b in ((0.9, 1e-9), (forward, reverse))
