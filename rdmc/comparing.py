@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rdmc.capture import tells_more
 from rdmc.comparison import COLUMNS, Comparison
 from rdmc.density import Density, HasLogDensity, as_density
 from rdmc.errors import SamplingWarning
@@ -114,7 +115,8 @@ def compare(
                     measures, weight = yardstick.measure(result)
                     row |= measures
                     left |= set() if _is_held(engine) else {name}
-                    blind |= {name} if not {"acceptance", "ess"} & set(result.inner) and _one_particle_a_draw(held, draws) else set()
+                    quiet = not tells_more(result.inner)
+                    blind |= {name} if quiet and _one_particle_a_draw(held, draws) else set()
             except KeyboardInterrupt:
                 if not any(results.values()):
                     raise

@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rdmc.capture import mode_columns
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -135,7 +137,10 @@ def _attributes(result: Exportable) -> dict[str, str | int | float]:
 
 
 def _inner(result: Exportable, attrs: dict[str, str | int | float]) -> xr.Dataset | None:
-    """Group ``inner``, dims (chain, level); noise levels that all populations share become coordinates of ``level``."""
+    """Group ``inner``, dims (chain, level); noise levels that all populations share become coordinates of ``level``.
+
+    The frequencies of modes are one variable, ``mode_share``, with a dim ``mode`` beside these.
+    """
     import xarray as xr
 
     shapes = {np.shape(values) for values in result.inner.values()}
@@ -144,7 +149,13 @@ def _inner(result: Exportable, attrs: dict[str, str | int | float]) -> xr.Datase
     chains, levels = next(iter(shapes))
     variables: dict[str, Any] = {}
     coordinates: dict[str, Any] = {"chain": np.arange(chains), "level": np.arange(levels)}
+    modes = mode_columns(result.inner)
+    if modes:
+        variables["mode_share"] = (("chain", "level", "mode"), np.stack([result.inner[name] for name in modes], -1))
+        coordinates["mode"] = np.arange(len(modes))
     for name, values in result.inner.items():
+        if name in modes:
+            continue
         array = np.asarray(values)
         if name in ("t", "sigma", "log_snr") and np.array_equal(
             array, np.broadcast_to(array[0], array.shape), equal_nan=True
@@ -160,7 +171,8 @@ def to_arviz(result: Exportable, names: Sequence[str] | None = None) -> Any:
 
     Groups: ``posterior`` with one variable ``x`` of dims (chain, draw, x_dim), or one scalar variable per name;
     ``sample_stats`` with ``lp``, the unnormalised log density; ``inner``, if there is any, with the diagnostics of
-    each noise level, dims (chain, level) and coordinates ``level``, ``t``, ``sigma``, ``log_snr``.
+    each noise level, dims (chain, level) and coordinates ``level``, ``t``, ``sigma``, ``log_snr``, among them
+    ``mode_share`` with one dim more.
 
     Args:
         result: What :func:`rdmc.sample` returned.

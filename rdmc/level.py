@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from rdmc.error_terms import Errors
 from rdmc.inner.base import Draws
 from rdmc.process import ForwardProcess
 from rdmc.score import ScoreEstimate
 
-__all__ = ["Level", "measure_level"]
+__all__ = ["Level", "level_columns", "measure_level"]
 
 
 class Level(NamedTuple):
@@ -32,6 +36,13 @@ class Level(NamedTuple):
         nonfinite: Number of evaluations that gave NaN or ``+inf``.
         evaluations: Gradient evaluations spent.
         seconds: Time spent.
+        discretisation: Error of the step to the next level with the exact posterior mean, in nats
+            (:func:`rdmc.error_terms.error_terms`); NaN where the step has none that can be told, here and below.
+        score: What the noise of the posterior mean adds in this step, if it is new at each level.
+        score_bound: The same if it were the same at all levels.
+        draw_error: Where the step uses a draw from q_t, how far its law may be from q_t, else 0. Of chains it is
+            -log(1 - memory): an upper bound if a chain has forgotten where it began with probability 1 - memory.
+        carried: Share of the inner chains' deviations that comes from the level before; 0 where they began afresh.
     """
 
     t: float
@@ -46,14 +57,38 @@ class Level(NamedTuple):
     nonfinite: float
     evaluations: float
     seconds: float
+    discretisation: float = math.nan
+    score: float = math.nan
+    score_bound: float = math.nan
+    draw_error: float = math.nan
+    carried: float = math.nan
 
 
 def measure_level(
-    process: ForwardProcess, t: float, draws: Draws, score: ScoreEstimate, memory: float, cost: float, seconds: float
+    process: ForwardProcess,
+    t: float,
+    draws: Draws,
+    score: ScoreEstimate,
+    memory: float,
+    cost: float,
+    seconds: float,
+    errors: Errors | None = None,
 ) -> Level:
-    """Diagnostics of a level; the only place of the loop where the host waits for the device, once."""
+    """Diagnostics of a level; the only place of the loop where the host waits for the device, once.
+
+    Args:
+        process: Forward process.
+        t: Time of the level.
+        draws: What the inner sampler gave.
+        score: What the estimator made of it.
+        memory: That of the level before, 1 where the inner chains began afresh.
+        cost: Gradient evaluations spent.
+        seconds: Time spent.
+        errors: The terms of the step, None where nobody measured them.
+    """
     nan = draws.x_0.new_full((), math.nan)
     numbers = [
+        *(errors if errors is not None else (nan, nan, nan, nan)),
         draws.rhat if draws.rhat is not None else nan,
         score.ess.median(),
         score.mcse.square().mean().sqrt(),
@@ -63,7 +98,33 @@ def measure_level(
     ]
     if draws.x_0.device.type == "meta":  # no values to read
         numbers = [torch.full((), math.nan) for _ in numbers]
-    rhat, ess, mcse, acceptance, jump, wrong = torch.stack(numbers).tolist()
-    memory *= 1.0 - 1.0 / rhat**2
-    log_snr = process.log_snr(t)
-    return Level(t, process.sigma(t), log_snr, rhat, memory, ess, mcse, acceptance, jump, wrong * cost, cost, seconds)
+    discretisation, noise, bound, draw, rhat, ess, mcse, acceptance, jump, wrong = torch.stack(numbers).tolist()
+    kept = 1.0 - 1.0 / rhat**2
+    memory *= kept
+    if errors is not None and math.isnan(draw) and draws.chains:
+        draw = -math.log1p(-memory) if memory < 1.0 else memory * math.inf
+    return Level(
+        t=t,
+        sigma=process.sigma(t),
+        log_snr=process.log_snr(t),
+        rhat=rhat,
+        memory=memory,
+        ess=ess,
+        mcse=mcse,
+        acceptance=acceptance,
+        jump_acceptance=jump,
+        nonfinite=wrong * cost,
+        evaluations=cost,
+        seconds=seconds,
+        discretisation=discretisation,
+        score=noise,
+        score_bound=bound,
+        draw_error=draw,
+        carried=kept if draws.continued else 0.0,
+    )
+
+
+def level_columns(levels: Sequence[Level]) -> dict[str, NDArray[np.float64]]:
+    """The levels by field, each ``(levels,)``: the ``inner`` of a :class:`rdmc.sampler.Block`."""
+    columns = np.array(levels, dtype=np.float64).reshape(len(levels), len(Level._fields)).T
+    return dict(zip(Level._fields, columns, strict=True))

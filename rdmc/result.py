@@ -19,7 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rdmc.diagnostics.capture import Capture, capture
 from rdmc.diagnostics.convergence import Convergence, convergence
+from rdmc.diagnostics.error_budget import ErrorBudget, error_budget
 from rdmc.diagnostics.modes import MODE_COLUMNS
 from rdmc.diagnostics.rules import check
 from rdmc.diagnostics.summary import summarise
@@ -68,7 +70,9 @@ class Result:
         modes: One row per mode: location, weight, weight_mcse, log_density, chains_found (and weight_by_chain).
         inner: Diagnostics of each noise level, ``(chains, levels)`` arrays, NaN where not applicable, in the order of
             the run. Keys with a meaning: t, sigma, log_snr, rhat, ess, mcse, acceptance, jump_acceptance, nonfinite,
-            evaluations, seconds.
+            evaluations, seconds, the error terms of :class:`rdmc.level.Level`, and the frequencies of the modes by
+            level, "mode 0" and so on.
+        places: The modes that these frequencies are of, one row each; see :func:`rdmc.capture.places`.
         stages: What the sampler tried before the populations ran, one row a stage; empty where it tried nothing.
         sampler: Name of the sampler.
         config: ``repr`` of the sampler object, from which the run can be repeated.
@@ -90,6 +94,7 @@ class Result:
     seconds: float = float("nan")
     modes: Table = field(default_factory=lambda: Table({name: [] for name in MODE_COLUMNS}))
     inner: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    places: Table = field(default_factory=lambda: Table({}))
     stages: Table = field(default_factory=lambda: Table({}))
     sampler: str = "unknown"
     config: str = ""
@@ -158,6 +163,14 @@ class Result:
         """Problems in words, each with what to do next; empty if none is known."""
         return check(self)
 
+    def capture(self) -> Capture:
+        """Which mode the particles were in, level by level; see :func:`rdmc.diagnostics.capture`."""
+        return capture(self)
+
+    def error_budget(self) -> ErrorBudget:
+        """Start, discretisation and score error by noise level; see :func:`rdmc.diagnostics.error_budget`."""
+        return error_budget(self)
+
     def summary(self) -> str:
         """What ran, what it cost, the modes with their errors, R-hat and ESS over populations, and the problems."""
         return summarise(self)
@@ -184,6 +197,7 @@ class Result:
             "inner": list(self.inner),
             "modes": {name: self.modes[name] for name in self.modes.columns},
             "stages": {name: self.stages[name] for name in self.stages.columns},
+            "places": {name: self.places[name] for name in self.places.columns},
             **header,
         }
         arrays = {name: _bits(value) for name, value in tensors.items()}
@@ -210,7 +224,8 @@ class Result:
         return f"<p>{html.escape(repr(self))}</p>{shown._repr_html_()}{below}"
 
 
-_SCALARS = tuple(f.name for f in fields(Result) if f.name not in ("samples", "log_density", "inner", "modes", "stages"))
+_PARTS = ("samples", "log_density", "inner", "modes", "places", "stages")
+_SCALARS = tuple(f.name for f in fields(Result) if f.name not in _PARTS)
 
 
 def _bits(tensor: Tensor) -> NDArray[Any]:
@@ -262,8 +277,9 @@ def load(path: str | os.PathLike[str]) -> Result:
         inner = {key: arrays[f"inner_{i}"] for i, key in enumerate(meta["inner"])}
         scalars: dict[str, Any] = {key: meta[key] for key in _SCALARS}
         scalars["names"] = None if meta["names"] is None else tuple(meta["names"])
-        stages = Table(meta.get("stages", {}))  # files of version 1 were first written without
-        return Result(**tensors, inner=inner, modes=Table(meta["modes"]), stages=stages, **scalars)
+        # files of version 1 were first written without these
+        stages, places = (Table(meta.get(name, {})) for name in ("stages", "places"))
+        return Result(**tensors, inner=inner, modes=Table(meta["modes"]), places=places, stages=stages, **scalars)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"`path` must be a complete result; {name!r} is damaged ({type(error).__name__}: {error})"

@@ -11,18 +11,21 @@ import time
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
+import torch
 from torch import Tensor
 
+from rdmc.capture import Modes
 from rdmc.coordinates import Affine, InCoordinates
 from rdmc.density import Density
+from rdmc.error_terms import StepLaw, error_terms, law_of
+from rdmc.error_transport import Look, Transport, begin_all, last_columns, step_all
 from rdmc.errors import NonFiniteDensityError
 from rdmc.grid import LinearGrid
 from rdmc.inner import Chains, GuidedChains, Importance, InnerSampler, Started
 from rdmc.inner.base import Draws, Warm
 from rdmc.journal import Journal
 from rdmc.kernels import ULA
-from rdmc.level import Level, measure_level
+from rdmc.level import Level, level_columns, measure_level
 from rdmc.pilot import Pilot
 from rdmc.posterior import InnerPosterior
 from rdmc.process import OU, ForwardProcess
@@ -50,6 +53,9 @@ class ReverseState:
         warm: Where the inner chains stand.
         memory: What a multistep method carries.
         levels: Diagnostics of the levels passed.
+        origin: Mean and covariance of x_T, where its law is not known beforehand.
+        transports: Errors of the moments of x_t so far, none where they can't be followed.
+        labels: The mode of each particle's draw, level by level.
     """
 
     x_t: Tensor
@@ -58,6 +64,9 @@ class ReverseState:
     warm: Warm | None
     memory: Memory | None
     levels: tuple[Level, ...]
+    origin: tuple[Tensor, Tensor] | None = None
+    transports: tuple[Transport, ...] = ()
+    labels: tuple[Tensor, ...] = ()
 
 
 class _Setting(NamedTuple):
@@ -66,6 +75,7 @@ class _Setting(NamedTuple):
     affine: Affine
     process: ForwardProcess
     times: tuple[float, ...]
+    modes: Modes | None = None
 
 
 @dataclass(frozen=True)
@@ -168,7 +178,8 @@ class RDMC:
                 survey = survey.seen_in(self.coordinates)
         identity = Affine.identity(density.dim, dtype=density.dtype, device=density.device)
         affine = survey.affine if survey is not None else self.coordinates or identity
-        return Plan(survey, _Setting(affine, *self.schedule.plan(survey)))
+        modes = Modes.of(survey) if survey is not None and density.device.type != "meta" else None
+        return Plan(survey, _Setting(affine, *self.schedule.plan(survey), modes))
 
     def start(self, density: Density, plan: Plan, rng: Streams, draws: int) -> ReverseState:
         """Draw x_T."""
@@ -179,7 +190,9 @@ class RDMC:
             return self.look(density, plan, x_t, t, rng, None)[0]
 
         x_t = self.start_at.draw(setting.process, surrogate, density.dim, denoise, rng)
-        return ReverseState(x_t, x_t, 0, None, None, ())
+        known = isinstance(self.start_at, MatchedNormal) or len(x_t) == 1
+        origin = None if known else (x_t.mean(0), torch.cov(x_t.T).reshape(density.dim, density.dim))
+        return ReverseState(x_t, x_t, 0, None, None, (), origin, begin_all(x_t, setting.modes))
 
     def look(
         self, density: Density, plan: Plan, x_t: Tensor, t: float, rng: Streams, warm: Warm | None
@@ -218,12 +231,17 @@ class RDMC:
         else:
             last = denoise(state.x_t, t)
             x_t, memory, x_0 = state.x_t, None, last.draw if self.finish == "draw" else last.mean
-        levels = state.levels
+        levels, labels, transports = state.levels, state.labels, state.transports
         if seen:
             cost = density.counter.gradients - before
             kept = levels[-1].memory if seen[0][0].continued and len(levels) > 1 else 1.0
             spent = time.perf_counter() - clock
-            levels = (*levels, measure_level(setting.process, t, *seen[0], kept, float(cost), spent))
+            law, s = self._law(setting, state.level)
+            errors = error_terms(setting.process, law, t, s, state.x_t, *seen[0])
+            end = setting.times[-1] if self.finish == "state" else 0.0
+            look = Look(t, state.x_t, *seen[0])
+            transports = step_all(transports, setting.process, law, s, end, look, setting.modes)
+            levels = (*levels, measure_level(setting.process, t, *seen[0], kept, float(cost), spent, errors))
             wrong = levels[-1].nonfinite / max(1.0, levels[-1].evaluations)
             if wrong > _NONFINITE_LIMIT:
                 raise NonFiniteDensityError(
@@ -232,7 +250,17 @@ class RDMC:
                     t=t,
                     points=setting.affine.to_user(x_0[:16]),
                 )
-        return ReverseState(x_t, x_0, state.level + 1, warm, memory, levels)
+        if seen and setting.modes is not None:
+            labels = (*labels, setting.modes.label(x_0))
+        return ReverseState(x_t, x_0, state.level + 1, warm, memory, levels, state.origin, transports, labels)
+
+    def _law(self, setting: _Setting, level: int) -> tuple[StepLaw | None, float]:
+        """The step away from a level as its coefficients, and where to; the last draw or mean is a step to 0."""
+        t = setting.times[level]
+        if level + 1 == len(setting.times):
+            return StepLaw(0.0, float(self.finish == "mean"), float(self.finish == "draw"), 0.0), 0.0
+        s = setting.times[level + 1]
+        return law_of(self.step, setting.process, t, s), s
 
     def progress(self, plan: Plan, state: ReverseState) -> Progress:
         """Levels done and expected."""
@@ -242,6 +270,13 @@ class RDMC:
 
     def collect(self, density: Density, plan: Plan, state: ReverseState) -> Block:
         """The last draws, in the user's coordinates, and the levels' diagnostics."""
-        samples = plan.detail.affine.to_user(state.x_0)[:, None, :]
-        columns = np.array(state.levels, dtype=np.float64).reshape(len(state.levels), len(Level._fields)).T
-        return Block(samples, dict(zip(Level._fields, columns, strict=True)))
+        setting: _Setting = plan.detail
+        samples = setting.affine.to_user(state.x_0)[:, None, :]
+        inner = level_columns(state.levels)
+        if setting.modes is not None:
+            inner |= setting.modes.columns(state.labels, setting.modes.label(state.x_0))
+        if state.levels:
+            surrogate = plan.survey.surrogate if plan.survey is not None else None
+            start = (self.start_at, setting.process, surrogate, state.x_0, state.origin)
+            inner |= last_columns(len(state.levels), start, state.transports, setting.modes)
+        return Block(samples, inner)

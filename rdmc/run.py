@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rdmc.assembly import joined_draws, joined_evidence, joined_inner
+from rdmc.capture import mode_columns, places
 from rdmc.compiling import Fused
 from rdmc.density import Density
 from rdmc.diagnostics.modes import MODE_COLUMNS, mode_table
@@ -116,7 +117,9 @@ class Run:
         parts = sorted(finished, key=lambda part: part[0])
         samples = joined_draws(parts, self.draws)
         values = self._values(samples.flatten(0, 1), partial)
-        log_evidence, log_evidence_mcse = joined_evidence(parts)
+        log_evidence, log_evidence_mcse = joined_evidence(parts, partial)
+        inner = joined_inner(parts)
+        captured = plan.survey is not None and mode_columns(inner)
         return Result(
             samples=samples,
             log_density=values.view(samples.shape[:-1]),
@@ -127,7 +130,8 @@ class Run:
             seconds=time.perf_counter() - self.clock,
             modes=_modes(plan, samples, values.view(samples.shape[:-1])),
             stages=plan.stages,
-            inner=joined_inner(parts),
+            places=places(plan.found) if captured else Table({}),
+            inner=inner,
             sampler=self.name,
             config=repr(self.engine),
             seed=self.seed,

@@ -40,14 +40,21 @@ class MatchedNormal:
         self, process: ForwardProcess, surrogate: GaussianMixture | None, dim: int, denoise: Denoiser, rng: Streams
     ) -> Tensor:
         """``(B, d)`` particles at ``process.horizon``."""
-        alpha, sigma = process.alpha(process.horizon), process.sigma(process.horizon)
         z = rng.normal((rng.particles, dim))
         if surrogate is None:
-            return math.hypot(alpha, sigma) * z
-        mean, covariance = surrogate.moments()
-        noised = alpha**2 * covariance + sigma**2 * torch.eye(dim, dtype=z.dtype, device=z.device)
-        x_T: Tensor = alpha * mean + z @ torch.linalg.cholesky(noised).T
+            return math.hypot(process.alpha(process.horizon), process.sigma(process.horizon)) * z
+        mean, covariance = self.law(process, surrogate, z[0])
+        x_T: Tensor = mean + z @ torch.linalg.cholesky(covariance).T
         return x_T
+
+    def law(self, process: ForwardProcess, surrogate: GaussianMixture | None, like: Tensor) -> tuple[Tensor, Tensor]:
+        """``(d,)`` mean and ``(d, d)`` covariance of x_T, of the type and place of ``like`` ``(d,)``."""
+        alpha, sigma = process.alpha(process.horizon), process.sigma(process.horizon)
+        eye = torch.eye(len(like), dtype=like.dtype, device=like.device)
+        if surrogate is None:
+            return torch.zeros_like(like), math.hypot(alpha, sigma) ** 2 * eye
+        mean, covariance = surrogate.moments()
+        return alpha * mean, alpha**2 * covariance + sigma**2 * eye
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rdmc.baselines.starts import overdispersed
+from rdmc.capture import Modes
 from rdmc.coordinates import InCoordinates
 from rdmc.density import Density
 from rdmc.journal import Journal
@@ -27,10 +31,19 @@ class AnnealingState:
     Attributes:
         state: Where the particles are on pi itself, ``(B, d)`` in whitened coordinates.
         level: Temperatures passed.
+        labels: The mode of each particle after each of them.
     """
 
     state: State
     level: int
+    labels: tuple[Tensor, ...] = ()
+
+
+class _Ladder(NamedTuple):
+    """The plan's detail: inverse temperatures, and what tells modes apart."""
+
+    betas: tuple[float, ...]
+    modes: Modes | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,12 +118,13 @@ class AnnealedLangevin:
         return batches_of_shards(draws, chains)
 
     def prepare(self, density: Density, seed: int, journal: Journal) -> Plan:
-        """Run the pilot; the detail is the ladder of betas."""
+        """Run the pilot and lay the ladder."""
         survey = located(self.pilot, density, seed, journal)
         levels = self._levels
         spread = max(1.0, survey.spread) if density.device.type != "meta" else 1.0
         betas = [spread ** (-2.0 * (levels - 1 - k) / max(1, levels - 1)) for k in range(levels)]
-        return Plan(survey, tuple(betas))
+        modes = Modes.of(survey) if density.device.type != "meta" else None
+        return Plan(survey, _Ladder(tuple(betas), modes))
 
     @property
     def _levels(self) -> int:
@@ -124,7 +138,8 @@ class AnnealedLangevin:
 
     def advance(self, density: Density, plan: Plan, state: AnnealingState, rng: Streams) -> AnnealingState:
         """All steps of one temperature; the steps that the levels don't share evenly go to the last."""
-        beta = plan.detail[state.level]
+        ladder: _Ladder = plan.detail
+        beta = ladder.betas[state.level]
         steps, rest = divmod(int(self.budget) - 1, self._levels)
         steps += rest if state.level + 1 == self._levels else 0
         f = _Tempered(InCoordinates(density, plan.found.affine), beta)
@@ -133,13 +148,24 @@ class AnnealedLangevin:
         tuning, metric = kernel.tuning(chains, rng), Isotropic(1.0 / math.sqrt(beta))
         for _ in range(steps):
             chains, _ = kernel.step(f, chains, rng, tuning, metric)
-        return AnnealingState(State(chains.x, chains.value / beta, chains.grad / beta), state.level + 1)
+        labels = state.labels if ladder.modes is None else (*state.labels, ladder.modes.label(chains.x))
+        return AnnealingState(State(chains.x, chains.value / beta, chains.grad / beta), state.level + 1, labels)
 
     def progress(self, plan: Plan, state: AnnealingState) -> Progress:
         """Temperatures passed and expected."""
-        last = plan.detail[max(0, state.level - 1)]
-        return Progress(state.level, len(plan.detail), f"beta {last:.2g}")
+        betas = plan.detail.betas
+        return Progress(state.level, len(betas), f"beta {betas[max(0, state.level - 1)]:.2g}")
 
     def collect(self, density: Density, plan: Plan, state: AnnealingState) -> Block:
-        """The particles, in the user's coordinates."""
-        return Block(plan.found.affine.to_user(state.state.x)[:, None, :])
+        """The particles, in the user's coordinates, and their modes temperature by temperature.
+
+        A temperature 1/beta stands for the noise that widens a mode of unit width as much: sigma^2 = 1/beta - 1.
+        """
+        ladder: _Ladder = plan.detail
+        inner: dict[str, NDArray[np.float64]] = {}
+        if ladder.modes is not None and state.labels:
+            beta = np.array(ladder.betas[: state.level])
+            with np.errstate(divide="ignore"):
+                inner = {"beta": beta, "sigma": np.sqrt(1.0 / beta - 1.0), "log_snr": -np.log(1.0 / beta - 1.0)}
+            inner |= ladder.modes.columns(state.labels, ladder.modes.label(state.state.x))
+        return Block(plan.found.affine.to_user(state.state.x)[:, None, :], inner)

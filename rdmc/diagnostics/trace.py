@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rdmc.capture import mode_columns
 from rdmc.table import Table
 
 __all__ = ["trace_table"]
@@ -28,7 +29,8 @@ def trace_table(inner: Mapping[str, NDArray[Any]]) -> Table:
     """Pool ``(chains, levels)`` diagnostics over the populations, leaving out NaN.
 
     The worst counts where one bad population spoils the run (``ess``: least; ``rhat``: largest), root mean square for
-    errors (``mcse``), totals for costs (``evaluations``, ``seconds``, ``nonfinite``), the mean for all others.
+    errors (``mcse``), totals for costs (``evaluations``, ``seconds``, ``nonfinite``), the mean for all others. The frequencies of
+    modes are left to :func:`rdmc.diagnostics.capture`.
 
     Args:
         inner: As in :class:`rdmc.Result`.
@@ -39,7 +41,8 @@ def trace_table(inner: Mapping[str, NDArray[Any]]) -> Table:
     """
     levels = max((np.shape(values)[1] for values in inner.values()), default=0)
     columns: dict[str, list[float]] = {}
-    for name in dict.fromkeys((*_ALWAYS, *inner)):
+    modes = set(mode_columns(inner))
+    for name in dict.fromkeys((*_ALWAYS, *(name for name in inner if name not in modes))):
         pool: Pool = _POOLS.get(name, np.mean)
         if name not in inner:
             columns[name] = [float("nan")] * levels

@@ -25,10 +25,11 @@ METRICS = {
     "acceptance": "acceptance",
     "jump_acceptance": "acceptance of jumps",
     "rejection": "rejected swaps",
+    "kept": "particles in their final mode",
 }
 """Keys of ``Result.inner`` that are drawn, if they hold a number."""
 
-_SHARES = ("acceptance", "jump_acceptance", "rejection")
+_SHARES = ("acceptance", "jump_acceptance", "rejection", "kept")
 
 
 def _axis(result: Result) -> tuple[Array, str, bool]:
@@ -65,6 +66,17 @@ def _lines(axes: Axes, places: Array, values: Array, across: str, log: bool, key
     axes.set_xlabel(f"{across} (run: left to right)" if log else across)
 
 
+def _said(result: Result, title: str) -> list[str]:
+    """Where the error of the run comes from and where its modes were decided, as far as it recorded that."""
+    texts = []
+    for read in (result.error_budget, result.capture):
+        try:
+            texts.append(read().sentence)
+        except ValueError:  # this sampler has no such record
+            continue
+    return [f"{title}: {text}" if title else text for text in texts]
+
+
 def course_section(subject: Subject) -> Section:
     """Inner diagnostics against the noise level, one line a population."""
     panels, quiet = [], []
@@ -83,10 +95,11 @@ def course_section(subject: Subject) -> Section:
             made += 1
         if not made:
             quiet.append(name)
-    lead = (f"No diagnostics by level from {', '.join(quiet)}.",) if quiet else ()
+    lead = [f"No diagnostics by level from {', '.join(quiet)}."] if quiet else []
+    lead += [text for name, result in subject.results.items() for text in _said(result, subject.title(name))]
     caption = "Diagnostics of the inner chains at each level, one line a population."
     plates = (Plate(caption, tuple(panels), population_key(subject)),) if panels else ()
-    return Section("course", "Course of the run", lead, plates=plates)
+    return Section("course", "Course of the run", tuple(lead), plates=plates)
 
 
 def stages_section(subject: Subject) -> Section | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rdmc.capture import tells_more
 from rdmc.comparison import COLUMNS, Comparison
 from rdmc.diagnostics.convergence import rhat_threshold
 from rdmc.reporting.parts import Section, Verdict, cell, sheet, with_error
@@ -83,7 +84,7 @@ def _unchecked(result: Result) -> str:
     missing = []
     if not len(result.modes):
         missing.append("no mode table, so mode weights were not checked")
-    if not len(result.inner):
+    if not tells_more(result.inner):
         missing.append("no diagnostics by level, so inner chains were not checked")
     return f"There is {'; and '.join(missing)}." if missing else ""
 

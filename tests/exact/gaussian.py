@@ -53,8 +53,10 @@ class Gaussian:
         return denoise
 
 
-def push(step: Step, process: ForwardProcess, times: Sequence[float], target: Gaussian) -> Gaussian:
-    """The exact law at ``times[-1]`` of particles started in p at ``times[0]`` and moved by ``step`` down ``times``.
+def push(
+    step: Step, process: ForwardProcess, times: Sequence[float], target: Gaussian, start: Gaussian | None = None
+) -> Gaussian:
+    """The exact law at ``times[-1]`` of particles moved by ``step`` down ``times``, from ``start``, by default p at ``times[0]``.
 
     The batch holds d basis vectors of the start, then d basis vectors of each step's noise and of each step's draw
     noise, then zero; less the zero row, the rows at the end are the columns of the affine map.
@@ -70,7 +72,7 @@ def push(step: Step, process: ForwardProcess, times: Sequence[float], target: Ga
         x, memory = step(process, denoise, x, t, s, columns[1 + 2 * k], memory)
     offset = x[-1]
     on_start, on_noise = x[:d] - offset, x[d:-1] - offset
-    start = target.marginal(process, times[0])
+    start = start or target.marginal(process, times[0])
     return Gaussian(
         start.mean @ on_start + offset, _symmetric(on_start.T @ start.cov @ on_start + on_noise.T @ on_noise)
     )

@@ -1,0 +1,131 @@
+"""The terms of the error budget on two modes in one dimension, where everything is a quadrature."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+import rdmc
+from rdmc.density import Density
+from rdmc.error_terms import law_of
+from rdmc.grid import LogSNRGrid
+from rdmc.inner import Chains, Draws, GuidedChains, Warm
+from rdmc.kernels import MALA
+from rdmc.mixture import GaussianMixture
+from rdmc.posterior import InnerPosterior
+from rdmc.process import EDM, ForwardProcess
+from rdmc.reverse import RDMC
+from rdmc.rng import Streams
+from rdmc.schedule import Fixed
+from rdmc.steps import Ancestral, Bridge, Exponential, Step
+from rdmc.survey import Known
+from tests.laws.budget_cases import FACTOR, F, Off, close, run
+
+M, S, WEIGHT = 2.0, 0.5, 0.7
+GRID = torch.linspace(-8.0, 8.0, 1601, dtype=F)
+WIDTH = float(GRID[1] - GRID[0])
+PAIR = GaussianMixture.isotropic(
+    torch.tensor([[-M], [M]], dtype=F), torch.tensor([S, S], dtype=F), torch.tensor([WEIGHT, 1.0 - WEIGHT], dtype=F)
+)
+
+
+def normal(x: Tensor, mean: Tensor | float, variance: Tensor | float) -> Tensor:
+    variance = torch.as_tensor(variance, dtype=F)
+    return torch.exp(-0.5 * (x - mean) ** 2 / variance) / torch.sqrt(2.0 * torch.pi * variance)
+
+
+def noised(process: ForwardProcess, t: float) -> Tensor:
+    """p_t on the grid."""
+    alpha, variance = process.alpha(t), (process.alpha(t) * S) ** 2 + process.sigma(t) ** 2
+    return WEIGHT * normal(GRID, -alpha * M, variance) + (1.0 - WEIGHT) * normal(GRID, alpha * M, variance)
+
+
+def moved(p: Tensor, step: Step, process: ForwardProcess, t: float, s: float) -> Tensor:
+    """The law after one step with exact means."""
+    q, law = PAIR.condition(GRID[:, None], process.alpha(t), process.sigma(t)), law_of(step, process, t, s)
+    assert law is not None
+    mean = (q.log_weight.exp() * q.mean[..., 0]).sum(-1)
+    return normal(GRID[:, None], law.on_x_t * GRID + law.on_mean * mean, law.sd**2) @ p * WIDTH
+
+
+def between(p: Tensor, q: Tensor) -> float:
+    inside = p > 1e-300
+    return float((p[inside] * (p[inside] / q[inside].clamp(min=1e-300)).log()).sum() * WIDTH)
+
+
+@pytest.mark.parametrize("step", [Exponential(), Ancestral()], ids=lambda step: type(step).__name__)
+@pytest.mark.parametrize("levels", [15, pytest.param(40, marks=pytest.mark.slow)])
+def test_coarse_grid_on_two_modes(step: Step, levels: int) -> None:
+    result, process, times = run(PAIR, step, levels, 3.0)
+    budget, p, paths = result.error_budget(), noised(process, times[0]), 0.0
+    for t, s in pairwise(times):
+        p = moved(p, step, process, t, s)
+        q, law, bridge = (
+            PAIR.condition(GRID[:, None], process.alpha(t), process.sigma(t)),
+            law_of(step, process, t, s),
+            None,
+        )
+        bridge = process.bridge(t, s)
+        assert law is not None
+        mean, p_t = (q.log_weight.exp() * q.mean[..., 0]).sum(-1), noised(process, t)
+        variance = bridge.on_x_0**2 * q.variance[:, 0] + bridge.sd**2
+        for i in range(0, len(GRID), 8):
+            centre = bridge.on_x_0 * q.mean[i, :, 0] + bridge.on_x_t * GRID[i]
+            kernel = (q.log_weight[i].exp() * normal(GRID[:, None], centre, variance)).sum(-1)
+            own = normal(GRID, law.on_x_t * GRID[i] + law.on_mean * mean[i], law.sd**2)
+            paths += 8 * WIDTH * float(p_t[i]) * between(kernel, own)
+    true = noised(process, times[-1])
+    close(budget.discretisation, paths, 1.5, "paths")
+    close(budget.left[1], between(true, p), FACTOR, "draws")
+    assert 0.5 * float((p - true).abs().sum()) * WIDTH < budget.tv_bound
+
+
+def test_bad_start_on_two_modes_is_one_of_weights() -> None:
+    """From a start that is too far to one side the exact bridge ends with wrong weights: by quadrature over x_T."""
+    start = Off(1.0, 0.3)
+    result, process, times = run(PAIR, Bridge(), 8, 1.0, start=start)
+    mean, covariance = PAIR.moments()
+    alpha, sigma = process.alpha(times[0]), process.sigma(times[0])
+    x_T = normal(GRID, alpha * float(mean) + start.shift, alpha**2 * float(covariance) + sigma**2)
+    q = PAIR.condition(GRID[:, None], alpha, sigma)
+    wrong = float((q.log_weight[:, 0].exp() * x_T).sum() * WIDTH)
+    measured = WEIGHT * math.log(WEIGHT / wrong) + (1.0 - WEIGHT) * math.log((1.0 - WEIGHT) / (1.0 - wrong))
+    budget = result.error_budget()
+    print("weights", WEIGHT, wrong)
+    close(budget.left[0], measured, FACTOR, "weights")
+    assert budget.largest == "start" and abs(wrong - WEIGHT) < budget.tv_bound
+
+
+@pytest.mark.parametrize("mixing", [True, False])
+def test_forgetful_draws_bound_the_weights(mixing: bool) -> None:
+    """The bridge with chains from a surrogate of wrong weights: the bound holds whether or not they forget it."""
+    wrong = GaussianMixture(torch.tensor([0.2, 0.8], dtype=F).log(), PAIR.mean, PAIR.basis, PAIR.variance)
+    inner = GuidedChains(rounds=6, witnesses=256) if mixing else Cold(wrong)
+    sampler = RDMC(Fixed(EDM(20.0), LogSNRGrid(6, 0.5)), inner, pilot=Known(wrong))
+    density = Density(PAIR.log_prob, 1, PAIR.value_and_grad)
+    result = rdmc.sample(density, draws=2000, chains=2, sampler=sampler, progressbar=False)
+    share = float((result.samples < 0).double().mean())
+    measured = WEIGHT * math.log(WEIGHT / share) + (1.0 - WEIGHT) * math.log((1.0 - WEIGHT) / (1.0 - share))
+    budget = result.error_budget()
+    print(f"weight {share:.3f} for {WEIGHT}, {measured:.3g} nats, bound {budget.score:.3g}")
+    assert measured <= budget.score + 0.002  # of 4000 draws
+    assert budget.score < 0.1 if mixing else measured > 0.1
+    assert budget.trusted is mixing and ("what they missed" in budget.sentence) is not mixing
+
+
+@dataclass(frozen=True)
+class Cold:
+    """Local chains that begin at draws of a mixture and hardly move between its modes."""
+
+    mixture: GaussianMixture
+
+    def draw(self, q: InnerPosterior, rng: Streams, start: Warm | None) -> Draws:
+        begin = start or Warm(self.mixture.condition(q.x_t, q.alpha, q.sigma).draw(rng, (4,))[0])
+        drawn = Chains(MALA(0.02), chains=4, burn_in=2, steps=4).draw(q, rng, begin)
+        return dataclasses.replace(drawn, continued=start is not None)
