@@ -8,6 +8,7 @@ from typing import Any
 from rdmc.auto import Auto
 from rdmc.baselines import NUTS, AnnealedLangevin, Ensemble, LongChains, ParallelTempering, TemperedSMC
 from rdmc.kernels import HMC, MALA, ULA
+from rdmc.path_smc import PathSMC
 from rdmc.reverse import RDMC
 from rdmc.sampler import Sampler
 
@@ -17,6 +18,7 @@ SAMPLERS: dict[str, Callable[[], Sampler[Any]]] = {
     "auto": Auto,
     "rdmc": RDMC,
     "rdmc-published": RDMC.published,
+    "rdmc-smc": PathSMC,
     "ula": lambda: LongChains(ULA(step_size=0.02)),
     "mala": lambda: LongChains(MALA()),
     "hmc": lambda: LongChains(HMC()),
