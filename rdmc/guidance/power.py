@@ -1,0 +1,283 @@
+r"""Guided paths weighted to the product of powers, posterior^(1 + g) / prior^g.
+
+Every step of a guided path is drawn from a Gaussian kernel q of known mean and variance. With any positive functions
+:math:`\gamma_t` in between, the weights
+
+.. math::
+    \frac{\gamma_T(x_T)}{p_{\text{ref}}(x_T)} \prod_{(t, s)}
+    \frac{\gamma_s(x_s)\, N(x_t; r x_s, v I)}{\gamma_t(x_t)\, q(x_s \mid x_t)}, \qquad \gamma_0 = \pi_g
+
+have the product's normalising constant as their mean, whatever q and :math:`\gamma_t` are. Here :math:`\gamma_t` is the product
+of powers of the two noised surrogates, so weights are known on the way and particles can be resampled where they grow uneven.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rdmc.approach import require_finite_mass
+from rdmc.coordinates import InCoordinates
+from rdmc.density import Density
+from rdmc.errors import ImproperDensityError, NonFiniteDensityError
+from rdmc.guidance.noise import Replay
+from rdmc.guidance.pair import Pair
+from rdmc.guidance.places import Setting
+from rdmc.guidance.sampler import Guidance
+from rdmc.journal import Journal
+from rdmc.level import Level, level_columns
+from rdmc.mixture import GaussianMixture
+from rdmc.process import ForwardProcess
+from rdmc.rng import Streams
+from rdmc.sampler import Block, Plan, Progress, Unit
+from rdmc.start import MatchedNormal
+
+__all__ = ["PowerPosterior", "PowerState", "log_power", "systematic"]
+
+_NONFINITE_LIMIT = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class PowerState:
+    """Everything a batch needs between two levels, beside its random streams.
+
+    Attributes:
+        x_t: ``(B, d)`` particles, in the process's coordinates.
+        log_weight: ``(B,)`` log weights since the last resampling.
+        log_z: ``()`` log of the product of mean weights before it.
+        level: Index of the present time in the grid; one more than the last when done.
+        warm: Where the inner chains stand.
+        levels: Diagnostics of the levels passed.
+        ess: Effective share of the particles after each level.
+        noise: Where the numbers come from that both inner samplers share.
+    """
+
+    x_t: Tensor
+    log_weight: Tensor
+    log_z: Tensor
+    level: int
+    warm: Pair
+    levels: tuple[Level, ...]
+    ess: tuple[float, ...]
+    noise: Replay
+
+
+@dataclass(frozen=True)
+class PowerPosterior:
+    r"""Draws from posterior^(1 + g) prior^(-g) and its normalising constant, by weighting guided paths.
+
+    Each step draws x_s from a Gaussian: the bridge's, with the guided mean for x_0, widened by the variance of x_0 that the
+    surrogates give. The weights of the module's formula are carried along; particles are resampled when the effective share
+    falls below ``threshold``, and once at the end. ``path_ess`` in ``result.inner`` is that share, level by level.
+
+    Use it for strengths of about -1 to 1 in few dimensions. Guided paths end elsewhere than the product (:class:`Guidance` says
+    why), and weights must make up for all of the difference. For strong guidance, or in more than a few dimensions, the product
+    is better drawn from as what it is, one more unnormalised density: ``rdmc.sample(lambda x: (1 + g) * posterior(x) - g *
+    prior(x), dim)``.
+
+    Law: the product of powers as the number of draws per population grows; the evidence is unbiased for any number, grid, inner
+    sampler and surrogate. It is the integral of the product, not of ``log_density``, and belongs to the densities as given:
+    constants of both enter with their powers. ``result.log_density`` are values of the posterior.
+    Cost: that of ``guidance``, and one density evaluation of each density a draw.
+
+    Args:
+        guidance: The prior, a number as strength, and the reverse diffusion; its ``step`` and ``finish`` are not used.
+        threshold: Effective share of particles below which they are resampled; 0 resamples only at the end.
+
+    Raises:
+        ValueError: If ``threshold`` is not in [0, 1], the strength is a function, there is no pilot, or x_T comes from anything
+            but :class:`rdmc.start.MatchedNormal`.
+        ImproperDensityError: If the product has no finite mass, as far as lines through it show.
+        NonFiniteDensityError: As for :class:`Guidance`.
+
+    Source: Del Moral, Doucet and Jasra (2006) for sequential weights; Skreta et al. (2025), arXiv:2503.02819, for weighting
+        guided paths, there in continuous time and by scores alone.
+
+    Example:
+        >>> PowerPosterior(Guidance(lambda x: -0.5 * x.square().sum(-1), strength=0.5)).threshold
+        0.5
+    """
+
+    guidance: Guidance
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.guidance, Guidance):
+            raise ValueError(f"`guidance` must be a Guidance object, got {self.guidance!r}")
+        if not 0.0 <= self.threshold <= 1.0:
+            raise ValueError(f"`threshold` must be a number in [0, 1], got {self.threshold!r}")
+        if callable(self.guidance.strength):
+            raise ValueError(f"`guidance` must have a number as `strength`, got {self.guidance.strength!r}")
+        if self.guidance.reverse.pilot is None or not isinstance(self.guidance.reverse.start_at, MatchedNormal):
+            raise ValueError(
+                "`guidance` must have a pilot and `start_at=MatchedNormal()`, because weights need surrogates and the law of x_T, "
+                f"got {self.guidance.reverse!r}"
+            )
+
+    @property
+    def strength(self) -> float:
+        """The power g."""
+        assert not callable(self.guidance.strength)
+        return float(self.guidance.strength)
+
+    def batches(self, draws: int, chains: int) -> tuple[tuple[Unit, ...], ...]:
+        """One particle a draw, one shard a batch: weights are compared within it."""
+        return self.guidance.batches(draws, chains)
+
+    def prepare(self, density: Density, seed: int, journal: Journal) -> Plan:
+        """What guidance prepares, and a look whether the product has finite mass."""
+        plan = self.guidance.prepare(density, seed, journal)
+        setting: Setting = plan.detail
+        modes = plan.found.surrogate.mean
+
+        def product(x: Tensor) -> Tensor:
+            return log_power(self.strength, journal.taped(density), journal.taped(_prior(setting, density)), x)
+
+        def require() -> None:
+            seen = InCoordinates(
+                Density(product, density.dim, dtype=density.dtype, device=density.device), setting.affine
+            )
+            require_finite_mass(seen, modes[seen(modes).argmax()], torch.eye(density.dim).to(modes))
+
+        try:
+            journal.step("look at the product", require)
+        except ImproperDensityError as error:
+            raise ImproperDensityError(
+                f"posterior^(1 + g) prior^(-g) must have finite mass, which it does not seem to have at g = {self.strength:g}",
+                points=error.points,
+            ) from error
+        return plan
+
+    def start(self, density: Density, plan: Plan, rng: Streams, draws: int) -> PowerState:
+        """Draw x_T and weigh it."""
+        setting: Setting = plan.detail
+        noise = Replay.of(rng)
+        assert setting.start is not None
+        horizon = setting.times[0]
+        reference = _noised(setting.start, setting.process, horizon)
+        x_t = reference.draw(rng)[0]
+        log_weight = self._between(plan, x_t, horizon) - reference.log_prob(x_t)
+        return PowerState(x_t, log_weight, log_weight.new_zeros(()), 0, Pair(), (), (), noise)
+
+    def advance(self, density: Density, plan: Plan, state: PowerState, rng: Streams) -> PowerState:
+        """One noise level: from t to the next time, at the last time to 0, and weigh."""
+        setting: Setting = plan.detail
+        process, t = setting.process, setting.times[state.level]
+        last = state.level + 1 == len(setting.times)
+        s = 0.0 if last else setting.times[state.level + 1]
+        before = state.levels[-1] if len(state.levels) > 1 else None
+        z = rng.normal(state.x_t.shape)
+        seen = self.guidance.look(density, plan, state.x_t, t, state.noise, (state.level, 0), state.warm, before)
+        on_x_0, on_x_t, sd = process.bridge(t, s)
+        mean = on_x_0 * seen.estimate.mean + on_x_t * state.x_t
+        kernel_sd = (sd**2 + on_x_0**2 * self._variance(plan, state.x_t, t)).sqrt()
+        x_s = mean + kernel_sd * z
+        r, forward_sd = process.transition(t, s)
+        forward = _log_normal(state.x_t, r * x_s, torch.full_like(x_s, forward_sd))
+        value = self._value(density, setting, x_s) if last else self._between(plan, x_s, s)
+        gain = value - self._between(plan, state.x_t, t) + forward - _log_normal(x_s, mean, kernel_sd)
+        log_weight = state.log_weight + gain
+        log_z, warm = state.log_z, seen.warm
+        weight = torch.softmax(log_weight, 0)
+        ess = float(1.0 / weight.square().sum()) / len(weight)
+        if last or ess < self.threshold:
+            log_z = log_z + log_weight.logsumexp(0) - math.log(len(log_weight))
+            x_s, log_weight, warm = x_s[systematic(weight, rng)], torch.zeros_like(log_weight), Pair()
+        return PowerState(
+            x_s, log_weight, log_z, state.level + 1, warm, (*state.levels, seen.level), (*state.ess, ess), state.noise
+        )
+
+    def progress(self, plan: Plan, state: PowerState) -> Progress:
+        """Levels done and expected."""
+        label = f"sigma {state.levels[-1].sigma:.3g}" if state.levels else "start"
+        return Progress(state.level, len(plan.detail.times), label)
+
+    def collect(self, density: Density, plan: Plan, state: PowerState) -> Block:
+        """The particles, resampled to equal weights; of an unfinished batch with the weights left out and no evidence."""
+        setting: Setting = plan.detail
+        inner = level_columns(state.levels) | {"path_ess": np.array(state.ess, dtype=np.float64)}
+        done = state.level == len(setting.times)
+        log_z = state.log_z + setting.affine.log_det() if done else torch.full_like(state.log_z, math.nan)
+        return Block(setting.affine.to_user(state.x_t)[:, None, :], inner, log_z[None])
+
+    def _value(self, density: Density, setting: Setting, x: Tensor) -> Tensor:
+        """``(B,)`` log of the product, ``-inf`` where it is NaN or ``+inf``, if that is not often."""
+        value = log_power(self.strength, density, _prior(setting, density), setting.affine.to_user(x))
+        wrong = torch.isnan(value) | (value == torch.inf)
+        if float(wrong.to(value.dtype).mean()) > _NONFINITE_LIMIT:
+            raise NonFiniteDensityError(
+                f"the product of powers is NaN or +inf at {int(wrong.sum())} of {len(x)} draws (limit {_NONFINITE_LIMIT:.0%})",
+                points=setting.affine.to_user(x[wrong][:16]),
+            )
+        return value.masked_fill(wrong, -torch.inf)
+
+    def _between(self, plan: Plan, x_t: Tensor, t: float) -> Tensor:
+        """``(B,)`` log gamma_t, the product of powers of the noised surrogates."""
+        process = plan.detail.process
+        own, other = (_noised(mixture, process, t) for mixture in _surrogates(plan))
+        return (1.0 + self.strength) * own.log_prob(x_t) - self.strength * other.log_prob(x_t)
+
+    def _variance(self, plan: Plan, x_t: Tensor, t: float) -> Tensor:
+        """``(B, d)`` variance of the combined draw, were the densities their surrogates."""
+        process = plan.detail.process
+        share = min(1.0, max(0.0, 1.0 + self.strength))
+        own, other = (
+            _variance(mixture.condition(x_t, process.alpha(t), process.sigma(t))) for mixture in _surrogates(plan)
+        )
+        return share * own + (1.0 - share) * other
+
+
+def log_power(g: float, posterior: Density, prior: Density, x: Tensor) -> Tensor:
+    """``(...)`` (1 + g) log p(x | c) - g log p(x); ``-inf`` where a density of positive power is 0.
+
+    Cost: one evaluation of each density whose power is not 0.
+    """
+    parts = [(power, f(x)) for power, f in ((1.0 + g, posterior), (-g, prior)) if power != 0.0]
+    total = torch.stack([power * value for power, value in parts]).sum(0)
+    for power, value in parts:
+        if power > 0.0:
+            total = total.masked_fill(value == -torch.inf, -torch.inf)
+    return total
+
+
+def systematic(weight: Tensor, rng: Streams) -> Tensor:
+    """``(B,)`` ancestors: particle i has ``B weight_i`` children up to less than one, and in the mean exactly that."""
+    n = len(weight)
+    u = rng.uniform((n,))[:1]
+    points = (torch.arange(n, dtype=weight.dtype, device=weight.device) + u) / n
+    cumulative = weight.cumsum(0)
+    return torch.searchsorted(cumulative, points * cumulative[-1], right=True).clamp(max=n - 1)
+
+
+def _prior(setting: Setting, density: Density) -> Density:
+    return replace(setting.prior, counter=density.counter)
+
+
+def _surrogates(plan: Plan) -> tuple[GaussianMixture, GaussianMixture]:
+    other = plan.detail.prior_survey
+    return plan.found.surrogate, other.surrogate
+
+
+def _noised(mixture: GaussianMixture, process: ForwardProcess, t: float) -> GaussianMixture:
+    """The law of alpha x_0 + sigma eps."""
+    alpha, sigma = process.alpha(t), process.sigma(t)
+    return GaussianMixture(
+        mixture.log_weight, alpha * mixture.mean, mixture.basis, alpha**2 * mixture.variance + sigma**2
+    )
+
+
+def _variance(mixture: GaussianMixture) -> Tensor:
+    """``(B, d)`` variances of the coordinates of a mixture per particle."""
+    weight = mixture.log_weight.exp()
+    mean = torch.einsum("bk,bki->bi", weight, mixture.mean)
+    within = torch.einsum("bk,kij,kj->bi", weight, mixture.basis.square(), mixture.variance)
+    return within + torch.einsum("bk,bki->bi", weight, (mixture.mean - mean[:, None]).square())
+
+
+def _log_normal(x: Tensor, mean: Tensor, sd: Tensor) -> Tensor:
+    """``(B,)`` log density of N(mean, diag(sd^2))."""
+    return (-0.5 * ((x - mean) / sd).square() - sd.log()).sum(-1) - 0.5 * x.shape[-1] * math.log(2.0 * math.pi)
