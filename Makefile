@@ -67,6 +67,8 @@ smoke: $(STAMP)
 	$(BIN)/python -m benchmarks.speed --smoke
 	$(BIN)/python -m benchmarks.sbc --smoke
 	$(BIN)/python -m benchmarks.scale --smoke
+	$(BIN)/python -m benchmarks.path_weights --smoke
+	$(BIN)/python -m benchmarks.distill --smoke
 
 clean:
 	rm -rf $(VENV) $(VENV312) demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -15,9 +15,14 @@ if TYPE_CHECKING:
     from rdmc.comparison import Comparison as Comparison
     from rdmc.coordinates import Affine as Affine
     from rdmc.density import Density as Density
+    from rdmc.guidance import Guidance as Guidance
+    from rdmc.guidance import PowerPosterior as PowerPosterior
     from rdmc.mixture import GaussianMixture as GaussianMixture
+    from rdmc.network import ScoreNetwork as ScoreNetwork
+    from rdmc.network import distill as distill
     from rdmc.parameters import Parameter as Parameter
     from rdmc.parameters import Parameters as Parameters
+    from rdmc.path_smc import PathSMC as PathSMC
     from rdmc.pilot import Pilot as Pilot
     from rdmc.registry import SAMPLERS as SAMPLERS
     from rdmc.relabelling import relabel as relabel
@@ -39,17 +44,22 @@ _HOMES = {
     "Comparison": "rdmc.comparison",
     "Density": "rdmc.density",
     "GaussianMixture": "rdmc.mixture",
+    "Guidance": "rdmc.guidance",
     "Known": "rdmc.survey",
     "Parameter": "rdmc.parameters",
     "Parameters": "rdmc.parameters",
+    "PathSMC": "rdmc.path_smc",
     "Pilot": "rdmc.pilot",
+    "PowerPosterior": "rdmc.guidance",
     "RDMC": "rdmc.reverse",
     "RayExecutor": "rdmc.spread",
     "Result": "rdmc.result",
     "SAMPLERS": "rdmc.registry",
+    "ScoreNetwork": "rdmc.network",
     "Streams": "rdmc.rng",
     "Table": "rdmc.table",
     "compare": "rdmc.comparing",
+    "distill": "rdmc.network",
     "load": "rdmc.result",
     "relabel": "rdmc.relabelling",
     "report": "rdmc.reporting",

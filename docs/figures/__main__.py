@@ -11,7 +11,7 @@ import torch
 
 from docs.figures.base import HERE, STYLE
 
-NAMES = ("modes", "lines", "noised", "bridge", "ladder", "laws")
+NAMES = ("modes", "lines", "noised", "bridge", "ladder", "laws", "guided", "budget", "capture", "distilled")
 
 
 def main(names: list[str]) -> None:

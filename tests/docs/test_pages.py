@@ -20,7 +20,8 @@ from tests.interop.optional import optional
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 ELSEWHERE = {"interop.md": "tests/interop/test_docs.py", "scale.md": "tests/cluster/test_docs.py"}
 NEEDS = {"two-modes.md": ("blackjax",), "start.md": ("matplotlib", "jinja2")}
-SLOW = {"two-modes.md", "parameters.md", "choosing.md"}
+NEEDS |= {"error-budget.md": ("matplotlib",), "mode-capturing.md": ("matplotlib",)}
+SLOW = {"two-modes.md", "parameters.md", "choosing.md", "distill.md"}
 FEW = 300  # draws a population: that a block runs needs no more
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 PAGES = {path.name: BLOCK.findall(path.read_text()) for path in sorted(DOCS.glob("*.md"))}
