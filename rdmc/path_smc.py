@@ -17,21 +17,13 @@ from rdmc.inner.base import Draws, Warm, require_count
 from rdmc.inner.importance import weigh
 from rdmc.journal import Journal
 from rdmc.mixture import GaussianMixture
+from rdmc.particles import ancestral_variance, effective_share, log_mean, systematic
 from rdmc.path.controlled import Controlled
 from rdmc.path.kernels import ReverseKernel
 from rdmc.path.level import PathLevel, measure_path_level, require_finite
 from rdmc.path.potential import Marginal, Potential
 from rdmc.path.start import NoisedStart, PathStart
-from rdmc.path.weights import (
-    ancestral_variance,
-    effective_share,
-    log_mean,
-    log_transition,
-    positive,
-    reverse_law,
-    systematic,
-    without_nan,
-)
+from rdmc.path.weights import log_transition, positive, reverse_law, without_nan
 from rdmc.pilot import Pilot
 from rdmc.posterior import InnerPosterior
 from rdmc.process import ForwardProcess
@@ -242,7 +234,7 @@ class PathSMC:
         }
         for name in ("nonfinite", "evaluations", "seconds"):  # of the batch
             inner[name] = inner[name] / populations
-        for name, parts in (("ess", state.ess), ("resampled", state.resampled)):
+        for name, parts in (("path_ess", state.ess), ("resampled", state.resampled)):
             inner[name] = np.array([part.double().tolist() for part in parts]).reshape(-1, populations).T
         finished = state.level == len(setting.times)
         evidence = state.log_evidence + setting.affine.log_det() if finished else state.log_evidence + torch.nan

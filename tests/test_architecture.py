@@ -34,6 +34,7 @@ LAYERS = (
         "mixture",
         "student",
         "trail",
+        "particles",
         "journal",
         "tape",
         "memory",

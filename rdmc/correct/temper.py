@@ -19,6 +19,7 @@ from rdmc.correct.reference import Law, Reference
 from rdmc.correct.tempered import Tempered
 from rdmc.errors import DensityError
 from rdmc.kernels import IndependenceJump, Isotropic, MixtureMALA
+from rdmc.particles import ancestral_variance, systematic
 from rdmc.rng import Streams
 from rdmc.typing import BatchedDensity
 
@@ -68,7 +69,7 @@ class Stage(NamedTuple):
         acceptance: Of local moves.
         jump_acceptance: Of jumps.
         nonfinite: Evaluations that gave NaN or ``+inf``.
-        spread: Estimated relative variance of the evidence up to here (:func:`_relative_variance`).
+        spread: Estimated relative variance of the evidence up to here (:func:`rdmc.particles.ancestral_variance`).
     """
 
     increment: Tensor
@@ -213,7 +214,7 @@ class Tempering:
             The particles at the rung's beta, the step sizes at the end, and what the stage was like.
         """
         log_weight = (rung.beta - beta) * _log_ratio(population, reference.law)
-        chosen = _systematic(log_weight, rng)
+        chosen = systematic(log_weight[None], rng.uniform(log_weight.shape)[None, :1])[0]
         x, value, grad, origin = (part[chosen] for part in population)
         f = Tempered(target, reference.law, rung.beta)
         state, tuning, metric = f.state(x, value, grad), rung.tuning, Isotropic()
@@ -236,7 +237,7 @@ class Tempering:
             torch.stack(moved or [value.new_full((), math.nan)]).mean(),
             torch.stack(jumped).mean(),
             torch.stack(wrong).sum(),
-            _relative_variance(log_weight, population.origin),
+            ancestral_variance(log_weight[None], population.origin[None])[0],
         )
         return Population(state.x, value, grad, origin), tuning, stage
 
@@ -245,20 +246,6 @@ def _log_ratio(population: Population, law: Law) -> Tensor:
     """``(N,)`` log pi/g; ``-inf`` where pi is 0 or not a number, which a move can't have accepted but a first draw can meet."""
     ratio = population.value - law.log_prob(population.x)
     return torch.where(torch.isnan(ratio) | (ratio == torch.inf), torch.full_like(ratio, -torch.inf), ratio)
-
-
-def _relative_variance(log_weight: Tensor, origin: Tensor) -> Tensor:
-    r"""``()`` estimate of :math:`\mathrm{Var}(\hat Z) / Z^2` from one population, by the ancestors of its particles.
-
-    .. math:: \sum_k W_k^2 - 1/N, \qquad W_k \text{ the share of the weight that descends from the first draw } k
-
-    At the first temperature it is the variance of an importance sample; later, fewer ancestors mean more variance.
-
-    Source: Lee and Whiteley (2018), Biometrika 105(3), 609-625 (the leading term).
-    """
-    weight = torch.softmax(log_weight, 0)
-    share = torch.zeros_like(weight).index_add(0, origin, weight)
-    return (share.square().sum() - 1.0 / len(weight)).clamp(min=0.0)
 
 
 def _next_beta(ratio: Tensor, beta: float, keep: float) -> float:
@@ -273,15 +260,3 @@ def _next_beta(ratio: Tensor, beta: float, keep: float) -> float:
         else:
             high = middle
     return beta + math.exp(low)
-
-
-def _systematic(log_weight: Tensor, rng: Streams) -> Tensor:
-    """``(N,)`` indices of a systematic resampling: in order but for one turn, so that copies of one particle stand together.
-
-    The grid starts at a uniform place and goes around, so that every slot alone has the law of the weights.
-    """
-    n = log_weight.shape[0]
-    cumulative = torch.softmax(log_weight, 0).cumsum(0)
-    grid = torch.arange(n, dtype=cumulative.dtype, device=cumulative.device) / n
-    u = (grid + rng.uniform((n,))[0]) % 1.0
-    return torch.searchsorted(cumulative / cumulative[-1], u).clamp(max=n - 1)

@@ -31,12 +31,14 @@ from rdmc.guidance.sampler import Guidance
 from rdmc.journal import Journal
 from rdmc.level import Level, level_columns
 from rdmc.mixture import GaussianMixture
-from rdmc.process import ForwardProcess
+from rdmc.particles import effective_share, log_mean, systematic
+from rdmc.path.kernels import Moments
+from rdmc.path.weights import log_transition, noised, reverse_law
 from rdmc.rng import Streams
 from rdmc.sampler import Block, Plan, Progress, Unit
 from rdmc.start import MatchedNormal
 
-__all__ = ["PowerPosterior", "PowerState", "log_power", "systematic"]
+__all__ = ["PowerPosterior", "PowerState", "log_power"]
 
 _NONFINITE_LIMIT = 0.2
 
@@ -158,7 +160,7 @@ class PowerPosterior:
         noise = Replay.of(rng)
         assert setting.start is not None
         horizon = setting.times[0]
-        reference = _noised(setting.start, setting.process, horizon)
+        reference = noised(setting.start, setting.process.alpha(horizon), setting.process.sigma(horizon))
         x_t = reference.draw(rng)[0]
         log_weight = self._between(plan, x_t, horizon) - reference.log_prob(x_t)
         return PowerState(x_t, log_weight, log_weight.new_zeros(()), 0, Pair(), (), (), noise)
@@ -172,23 +174,26 @@ class PowerPosterior:
         before = state.levels[-1] if len(state.levels) > 1 else None
         z = rng.normal(state.x_t.shape)
         seen = self.guidance.look(density, plan, state.x_t, t, state.noise, (state.level, 0), state.warm, before)
-        on_x_0, on_x_t, sd = process.bridge(t, s)
-        mean = on_x_0 * seen.estimate.mean + on_x_t * state.x_t
-        kernel_sd = (sd**2 + on_x_0**2 * self._variance(plan, state.x_t, t)).sqrt()
-        x_s = mean + kernel_sd * z
-        r, forward_sd = process.transition(t, s)
-        forward = _log_normal(state.x_t, r * x_s, torch.full_like(x_s, forward_sd))
+        moments = Moments(seen.estimate.mean, self._variance(plan, state.x_t, t))
+        x_s, log_q = reverse_law(process, moments, state.x_t, t, s).draw(z)
         value = self._value(density, setting, x_s) if last else self._between(plan, x_s, s)
-        gain = value - self._between(plan, state.x_t, t) + forward - _log_normal(x_s, mean, kernel_sd)
-        log_weight = state.log_weight + gain
+        gain = value - self._between(plan, state.x_t, t) + log_transition(process, state.x_t, x_s, t, s) - log_q
+        log_weight = (state.log_weight + gain)[None]  # one population
         log_z, warm = state.log_z, seen.warm
-        weight = torch.softmax(log_weight, 0)
-        ess = float(1.0 / weight.square().sum()) / len(weight)
+        ess = float(effective_share(log_weight))
         if last or ess < self.threshold:
-            log_z = log_z + log_weight.logsumexp(0) - math.log(len(log_weight))
-            x_s, log_weight, warm = x_s[systematic(weight, rng)], torch.zeros_like(log_weight), Pair()
+            log_z = log_z + log_mean(log_weight)[0]
+            index = systematic(log_weight, rng.uniform(log_weight.shape[1:])[None, :1])[0]
+            x_s, log_weight, warm = x_s[index], torch.zeros_like(log_weight), Pair()
         return PowerState(
-            x_s, log_weight, log_z, state.level + 1, warm, (*state.levels, seen.level), (*state.ess, ess), state.noise
+            x_s,
+            log_weight[0],
+            log_z,
+            state.level + 1,
+            warm,
+            (*state.levels, seen.level),
+            (*state.ess, ess),
+            state.noise,
         )
 
     def progress(self, plan: Plan, state: PowerState) -> Progress:
@@ -218,7 +223,7 @@ class PowerPosterior:
     def _between(self, plan: Plan, x_t: Tensor, t: float) -> Tensor:
         """``(B,)`` log gamma_t, the product of powers of the noised surrogates."""
         process = plan.detail.process
-        own, other = (_noised(mixture, process, t) for mixture in _surrogates(plan))
+        own, other = (noised(mixture, process.alpha(t), process.sigma(t)) for mixture in _surrogates(plan))
         return (1.0 + self.strength) * own.log_prob(x_t) - self.strength * other.log_prob(x_t)
 
     def _variance(self, plan: Plan, x_t: Tensor, t: float) -> Tensor:
@@ -244,15 +249,6 @@ def log_power(g: float, posterior: Density, prior: Density, x: Tensor) -> Tensor
     return total
 
 
-def systematic(weight: Tensor, rng: Streams) -> Tensor:
-    """``(B,)`` ancestors: particle i has ``B weight_i`` children up to less than one, and in the mean exactly that."""
-    n = len(weight)
-    u = rng.uniform((n,))[:1]
-    points = (torch.arange(n, dtype=weight.dtype, device=weight.device) + u) / n
-    cumulative = weight.cumsum(0)
-    return torch.searchsorted(cumulative, points * cumulative[-1], right=True).clamp(max=n - 1)
-
-
 def _prior(setting: Setting, density: Density) -> Density:
     return replace(setting.prior, counter=density.counter)
 
@@ -262,22 +258,9 @@ def _surrogates(plan: Plan) -> tuple[GaussianMixture, GaussianMixture]:
     return plan.found.surrogate, other.surrogate
 
 
-def _noised(mixture: GaussianMixture, process: ForwardProcess, t: float) -> GaussianMixture:
-    """The law of alpha x_0 + sigma eps."""
-    alpha, sigma = process.alpha(t), process.sigma(t)
-    return GaussianMixture(
-        mixture.log_weight, alpha * mixture.mean, mixture.basis, alpha**2 * mixture.variance + sigma**2
-    )
-
-
 def _variance(mixture: GaussianMixture) -> Tensor:
     """``(B, d)`` variances of the coordinates of a mixture per particle."""
     weight = mixture.log_weight.exp()
     mean = torch.einsum("bk,bki->bi", weight, mixture.mean)
     within = torch.einsum("bk,kij,kj->bi", weight, mixture.basis.square(), mixture.variance)
     return within + torch.einsum("bk,bki->bi", weight, (mixture.mean - mean[:, None]).square())
-
-
-def _log_normal(x: Tensor, mean: Tensor, sd: Tensor) -> Tensor:
-    """``(B,)`` log density of N(mean, diag(sd^2))."""
-    return (-0.5 * ((x - mean) / sd).square() - sd.log()).sum(-1) - 0.5 * x.shape[-1] * math.log(2.0 * math.pi)

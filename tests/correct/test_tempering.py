@@ -11,10 +11,11 @@ from torch import Tensor
 
 from rdmc.correct import Ladder, Population, Reference, Tempering
 from rdmc.correct.judge import forward_efficiency
-from rdmc.correct.temper import Rung, Stage, _next_beta, _relative_variance, _systematic
+from rdmc.correct.temper import Rung, Stage, _next_beta
 from rdmc.density import Density
 from rdmc.errors import DensityError
 from rdmc.mixture import GaussianMixture
+from rdmc.particles import ancestral_variance, systematic
 from rdmc.student import StudentMixture
 from tests.correct.cases import as_target, gaussian_law, pair, streams
 from tests.laws.cases import F, generator, spd
@@ -93,10 +94,10 @@ def test_a_population_knows_the_variance_of_its_evidence(name: str) -> None:
 def test_the_variance_of_an_importance_sample_is_known_in_closed_form() -> None:
     """At the first temperature it is chi-square / N."""
     log_weight = 0.8 * torch.randn(100_000, generator=generator(0), dtype=F)  # lognormal: relative variance e^.64 - 1
-    found = 1e5 * float(_relative_variance(log_weight, torch.arange(100_000)))
+    found = 1e5 * float(ancestral_variance(log_weight[None], torch.arange(100_000)[None]))
     assert found == pytest.approx(math.exp(0.64) - 1.0, rel=0.05)
     one_ancestor = torch.zeros(100_000, dtype=torch.int64)
-    assert float(_relative_variance(log_weight, one_ancestor)) == pytest.approx(1.0, abs=1e-4)
+    assert float(ancestral_variance(log_weight[None], one_ancestor[None])) == pytest.approx(1.0, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["shifted", "lopsided"])
@@ -172,7 +173,7 @@ def test_resampling_gives_every_particle_its_share_of_copies() -> None:
     expected = n * torch.softmax(log_weight, 0)
     counts = []
     for k in range(2000):
-        chosen = _systematic(log_weight, streams(n, k))
+        chosen = systematic(log_weight[None], streams(n, k).uniform((n,))[None, :1])[0]
         assert int((chosen.diff() < 0).sum()) <= 1
         counts.append(torch.bincount(chosen, minlength=n).double())
     table = torch.stack(counts)

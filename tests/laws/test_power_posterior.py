@@ -15,12 +15,11 @@ from rdmc.density import Density
 from rdmc.errors import ImproperDensityError
 from rdmc.grid import LogSNRGrid
 from rdmc.guidance import Guidance, Interval, PowerPosterior
-from rdmc.guidance.power import log_power, systematic
+from rdmc.guidance.power import log_power
 from rdmc.inner import FromSurrogate, Importance
 from rdmc.mixture import GaussianMixture
 from rdmc.process import EDM
 from rdmc.reverse import RDMC
-from rdmc.rng import Streams
 from rdmc.schedule import Fixed
 from rdmc.start import LangevinStart
 from rdmc.survey import Known
@@ -142,15 +141,6 @@ def test_powers_where_a_density_is_zero() -> None:
     assert (
         log_power(-1.0, counted, Density(half, 1), x).tolist() == [-1.0, -math.inf] and counted.counter.densities == 0
     )
-
-
-def test_systematic_resampling_has_the_right_number_of_children() -> None:
-    weight = torch.tensor([0.5, 0.3, 0.0, 0.15, 0.05], dtype=F)
-    rng = Streams.seeded(0, [5])
-    counts = torch.stack([torch.bincount(systematic(weight, rng), minlength=5) for _ in range(4000)]).to(F)
-    assert bool(((counts - 5.0 * weight).abs() < 1.0).all())
-    spread = counts.std(0).clamp(min=1e-3) / 4000**0.5
-    assert_within(counts.mean(0), 5.0 * weight, spread, label="children")
 
 
 def test_what_has_no_finite_mass_is_refused() -> None:

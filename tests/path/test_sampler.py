@@ -136,7 +136,7 @@ def test_default_on_modes_of_unequal_weight() -> None:
         share = (label == mode).double().mean(1)
         # a population of 512 has at most that many independent draws
         assert_within(share.mean(), weight, math.sqrt(weight * (1 - weight) / 4 / 500) * 1.5, label=f"mode {mode}")
-    assert float(result.inner["ess"].min()) > 0.2
+    assert float(result.inner["path_ess"].min()) > 0.2
     levels = result.inner["evaluations"].shape[1]
     assert set(result.stages["name"]) == {"before", "explorers", "both"}
     assert result.gradient_evaluations > 16 * (levels - 1) * 4 * 512

@@ -15,8 +15,9 @@ from rdmc.grid import LogSNRGrid
 from rdmc.inner import GuidedChains
 from rdmc.journal import Journal
 from rdmc.mixture import GaussianMixture
+from rdmc.particles import effective_share, log_mean, systematic
 from rdmc.path import Controlled, Marginal, NoisedMixture, NoisedStart, NormalStart, ReverseLaw
-from rdmc.path.weights import effective_share, log_mean, noised, positive, systematic
+from rdmc.path.weights import noised, positive
 from rdmc.path_smc import PathSMC
 from rdmc.process import EDM, OU, ForwardProcess
 from rdmc.rng import Streams
@@ -143,7 +144,7 @@ def test_all_weights_are_equal_on_a_gaussian(levels: int, fitted: bool) -> None:
     )
     for block in blocks(sampler, as_target(pi), 64, 2):
         assert block.log_evidence is not None
-        share = torch.from_numpy(block.inner["ess"])
+        share = torch.from_numpy(block.inner["path_ess"])
         assert len(share) == levels + 1
         torch.testing.assert_close(share, torch.ones_like(share), rtol=0, atol=1e-9)
         torch.testing.assert_close(block.log_evidence, torch.zeros(1, dtype=F), rtol=0, atol=1e-9)

@@ -1,0 +1,54 @@
+"""Weighted particles of several populations: what they are worth, and how they are resampled.
+
+All are pure functions of ``(U, N)`` log weights of U populations of N particles, without reading values on the host.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["ancestral_variance", "effective_share", "log_mean", "systematic"]
+
+
+def log_mean(log_weight: Tensor) -> Tensor:
+    """``(U,)`` log of the mean weight of each population, of ``(U, N)``."""
+    return torch.logsumexp(log_weight, -1) - math.log(log_weight.shape[-1])
+
+
+def effective_share(log_weight: Tensor) -> Tensor:
+    r"""``(U,)`` share :math:`(\sum w)^2 / (N \sum w^2)` of each population's particles that count; 0 where none has weight."""
+    share = (2.0 * log_mean(log_weight) - log_mean(2.0 * log_weight)).exp()
+    return share.masked_fill((log_weight == -torch.inf).all(-1), 0.0)
+
+
+def systematic(log_weight: Tensor, u: Tensor) -> Tensor:
+    """``(U, N)`` indices within each population of a systematic resampling by ``(U, N)`` log weights.
+
+    The grid starts at ``(U, 1)`` uniform places and goes around, so that every slot alone has the law of the weights. Where no
+    particle has weight they stay as they are.
+    """
+    n = log_weight.shape[-1]
+    own = torch.arange(n, device=log_weight.device)
+    cumulative = torch.softmax(log_weight, -1).cumsum(-1)
+    points = (own.to(cumulative.dtype) / n + u) % 1.0
+    index = torch.searchsorted(cumulative / cumulative[:, -1:], points, right=True).clamp(max=n - 1)
+    return torch.where((log_weight == -torch.inf).all(-1, keepdim=True), own, index)
+
+
+def ancestral_variance(log_weight: Tensor, origin: Tensor) -> Tensor:
+    r"""``(U,)`` estimate of :math:`\mathrm{Var}(\hat Z) / Z^2` from each population, by the ancestors of its particles.
+
+    .. math:: \sum_k W_k^2 - 1/N, \qquad W_k \text{ the share of the weight that descends from the first particle } k
+
+    Args:
+        log_weight: ``(U, N)`` log weights since the last resampling.
+        origin: ``(U, N)`` the first particle that each descends from.
+
+    Source: Lee and Whiteley (2018), Biometrika 105(3), 609-625 (the leading term).
+    """
+    weight = torch.softmax(log_weight, -1)
+    share = torch.zeros_like(weight).scatter_add(-1, origin, weight)
+    return (share.square().sum(-1) - 1.0 / weight.shape[-1]).clamp(min=0.0)
