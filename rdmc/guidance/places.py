@@ -8,6 +8,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
+from rdmc.capture import Modes
 from rdmc.coordinates import Affine
 from rdmc.density import Density
 from rdmc.mixture import GaussianMixture
@@ -29,6 +30,7 @@ class Setting:
         prior_survey: What the pilot found of it, in the process's coordinates.
         guide: What guides both inner samplers: a survey of the modes of both, whose surrogate can only be conditioned.
         start: A Gaussian from whose moments x_T is drawn.
+        modes: The posterior's modes, to tell level by level where particles are.
     """
 
     affine: Affine
@@ -38,6 +40,7 @@ class Setting:
     prior_survey: Survey | None
     guide: Survey | None
     start: GaussianMixture | None
+    modes: Modes | None = None
 
 
 @dataclass(frozen=True, eq=False)

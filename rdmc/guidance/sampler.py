@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from rdmc.capture import Modes
 from rdmc.coordinates import Affine
 from rdmc.density import Density
 from rdmc.guidance.noise import Replay
@@ -47,6 +48,7 @@ class GuidedState:
         memory: What a multistep method carries.
         levels: Diagnostics of the levels passed.
         noise: Where the numbers come from that both inner samplers share.
+        labels: The posterior's mode of each particle's draw, level by level.
     """
 
     x_t: Tensor
@@ -56,6 +58,7 @@ class GuidedState:
     memory: Memory | None
     levels: tuple[Level, ...]
     noise: Replay
+    labels: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -148,7 +151,8 @@ class Guidance:
         posterior, other = posterior.seen_in(affine), other.seen_in(affine)
         process, times = reverse.schedule.plan(common(posterior, other))
         start = start_law(self.at(process, times[0]), posterior, other)
-        return Plan(posterior, Setting(affine, process, times, prior, other, guide(posterior, other), start))
+        modes = Modes.of(posterior) if density.device.type != "meta" else None
+        return Plan(posterior, Setting(affine, process, times, prior, other, guide(posterior, other), start, modes))
 
     def _locate_prior(self, prior: Density, pilot: Surveyor, seed: int, journal: Journal) -> Survey:
         own = self.prior_pilot or pilot
@@ -211,7 +215,10 @@ class Guidance:
             x_0 = last.draw if self.reverse.finish == "draw" else last.mean
         levels = (*state.levels, *(own.level for own in seen[:1]))
         warm = seen[-1].warm if seen else state.warm
-        return GuidedState(x_t, x_0, state.level + 1, warm, memory, levels, state.noise)
+        labels = state.labels
+        if seen and setting.modes is not None:
+            labels = (*labels, setting.modes.label(x_0))
+        return GuidedState(x_t, x_0, state.level + 1, warm, memory, levels, state.noise, labels)
 
     def progress(self, plan: Plan, state: GuidedState) -> Progress:
         """Levels done and expected."""
@@ -220,4 +227,8 @@ class Guidance:
 
     def collect(self, density: Density, plan: Plan, state: GuidedState) -> Block:
         """The last draws, in the user's coordinates, and the levels' diagnostics."""
-        return Block(plan.detail.affine.to_user(state.x_0)[:, None, :], level_columns(state.levels))
+        setting: Setting = plan.detail
+        inner = level_columns(state.levels)
+        if setting.modes is not None:
+            inner |= setting.modes.columns(state.labels, setting.modes.label(state.x_0))
+        return Block(setting.affine.to_user(state.x_0)[:, None, :], inner)

@@ -205,3 +205,21 @@ def test_bad_priors_are_refused_when_they_are_asked() -> None:
     sampler = dataclasses.replace(Guidance(sometimes), prior_pilot=Known(gaussian(PRIOR)))
     with pytest.raises(NonFiniteDensityError, match="`prior` gave NaN"):
         rdmc.sample(posterior, sampler=sampler, **options)
+
+
+def test_the_posterior_is_reached_with_its_weights_at_every_level_and_a_guided_law_is_not() -> None:
+    """At g = 0 the path is the diffusion's own; at g = 2 its frequencies move from level to level."""
+    prior, posterior = two_and_three()
+    weight = posterior.log_weight.exp()
+    for g, kept in ((0.0, True), (2.0, False)):
+        result = rdmc.sample(
+            density_of(posterior), draws=500, sampler=Guidance(density_of(prior), g, SHORT), seed=3, progressbar=False
+        )
+        capture = result.capture()
+        order = [
+            int((posterior.mean - torch.tensor(place)).norm(dim=1).argmin()) for place in capture.places["location"]
+        ]
+        shares = torch.tensor([capture.table[f"mode {k}"] for k in range(len(order))], dtype=F)
+        truth = weight[order]
+        off = ((shares - truth[:, None]).abs() / (truth * (1.0 - truth) / 2000).sqrt()[:, None]).max()
+        assert bool(off < 5.0) is kept, f"g = {g}: frequencies are up to {off:.1f} standard errors off the posterior's"
