@@ -79,7 +79,7 @@ def run(target: Target, sampler: Any, seed: int, draws: int, chains: int) -> Rec
         result = rdmc.sample(target, draws=draws, chains=chains, sampler=sampler, seed=seed, progressbar=False)
     except Exception as error:  # whatever the sampler raises is a finding
         return record | {"failed": f"{type(error).__name__}: {error}"[:160]}
-    share = result.inner["path_ess"]
+    share = result.inner["path_ess" if "path_ess" in result.inner else "ess"]  # of `auto`, by temperature
     weights = None
     if target.mode_weights is not None:
         label = target.mode_of(result.samples.flatten(0, 1))
