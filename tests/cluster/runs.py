@@ -124,6 +124,7 @@ def main() -> None:
     torch.set_num_threads(1)
     kind, number, *mark = sys.argv[1:]
     if kind == "interrupted":
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
         print(json.dumps(facts(_interrupted(Path(*mark), int(number)))))
         return
     with _executor(kind, int(number)) as executor:

@@ -223,7 +223,11 @@ class Interrupting(Executor):
 
 
 def test_ctrl_c_gives_what_is_there() -> None:
-    result = run(humps(), executor=Interrupting())
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        result = run(humps(), executor=Interrupting())
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert result.partial and torch.equal(result.samples[0], run(humps()).samples[0, : result.samples.shape[1]])
 
 
