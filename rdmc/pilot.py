@@ -112,11 +112,7 @@ class Pilot:
         points = _scattered(atlas.surrogate(self.modes)[0], self.candidates, rng)
         value = atlas.f(points)
         rivals = max(1, self.starts // 4)
-        chosen = []
-        for df in (None, _TAIL):
-            beyond, explained = atlas.excess(points, value, df)
-            order = explained.nan_to_num().argsort()[: len(points) // rivals * rivals].view(rivals, -1)
-            chosen.append(order.gather(1, beyond[order].argmax(1, keepdim=True))[:, 0])
+        chosen = [_outstanding(atlas, points, value, rivals, df) for df in (None, _TAIL)]
         return torch.cat([points[torch.cat(chosen)], points[: self.starts - 2 * rivals]])
 
     def _scan(self, atlas: Atlas, rng: Streams) -> Tensor:
@@ -132,6 +128,19 @@ class Pilot:
             points = known.widened(widening).draw(rng, (self.scan,))[0].flatten(0, 1)
             best.append(points[atlas.excess(points, atlas.f(points), None)[0].argmax()])
         return torch.stack(best)
+
+    def _around(self, atlas: Atlas, rng: Streams) -> Tensor:
+        """``(starts, d)`` starting points at distances like those between the known modes, in all directions.
+
+        In many dimensions a few modes show their distance in a few directions only. Points as wide in every direction lie far
+        beyond all modes, from where ascents reach the widest ones alone; here the spread is shared out over all directions too.
+        """
+        mean, covariance = atlas.surrogate(self.modes)[0].moments()
+        low, high = 0.5 * torch.diagonal(covariance).mean().sqrt(), 3.0 * torch.linalg.eigvalsh(covariance)[-1].sqrt()
+        u = rng.uniform((self.candidates, rng.particles))[..., None]
+        z = rng.normal((self.candidates, rng.particles, len(mean)))
+        points = (mean + low * (high / low) ** u * z).flatten(0, 1)
+        return points[_outstanding(atlas, points, atlas.f(points), self.starts, None)]
 
     def run(self, f: BatchedDensity, rng: Streams) -> Survey:
         """Find modes, coordinates and the surrogate.
@@ -161,9 +170,9 @@ class Pilot:
                 break
             if quiet >= self.patience and atlas.unseen() <= self.unseen:
                 before = len(atlas.mean)
-                if f.dim > _SCAN_DIM or before == scanned:
+                if before == scanned or (f.dim > _SCAN_DIM and before == 1):
                     break
-                atlas.add(self._scan(atlas, rng))
+                atlas.add(self._scan(atlas, rng) if f.dim <= _SCAN_DIM else self._around(atlas, rng))
                 scanned = len(atlas.mean)
                 if scanned == before:
                     break
@@ -190,6 +199,13 @@ def extended(f: BatchedDensity, survey: Survey, points: Tensor) -> Survey:
         return survey
     mixture, peak, hits = atlas.surrogate(len(atlas.mean))
     return Survey(survey.affine, mixture, peak, hits, atlas.unseen())
+
+
+def _outstanding(atlas: Atlas, points: Tensor, value: Tensor, count: int, df: int | None) -> Tensor:
+    """``(count,)`` which of ``(M, d)`` points exceed what the known modes explain the most, each among equally explained ones."""
+    beyond, explained = atlas.excess(points, value, df)
+    order = explained.nan_to_num().argsort()[: len(points) // count * count].view(count, -1)
+    return order.gather(1, beyond[order].argmax(1, keepdim=True))[:, 0]
 
 
 def _scattered(surrogate: GaussianMixture, multiple: int, rng: Streams) -> Tensor:
