@@ -19,17 +19,8 @@ __all__ = ["Known", "Survey", "Surveyor"]
 
 
 _NEIGHBOURS = 16  # nearest components with which each is compared
-_BETWEEN = (
-    0.0,
-    0.11,
-    0.26,
-    0.38,
-    0.53,
-    0.61,
-    0.72,
-    0.88,
-    1.0,
-)  # no equal steps: modes on a lattice would hide the valleys
+# no equal steps: modes on a lattice would hide the valleys
+_BETWEEN = (0.0, 0.11, 0.26, 0.38, 0.53, 0.61, 0.72, 0.88, 1.0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -119,23 +119,22 @@ class _Tried(NamedTuple):
         return self.trial.judgement.merit
 
 
-def _judged_by_all(tried: Sequence[_Tried]) -> list[_Tried]:
-    """Every reference as seen from the population that likes it least, at no evaluation.
+def _judged_by_all(before: Sequence[_Tried], now: _Tried) -> list[_Tried]:
+    """Every reference as seen from the population that likes it least, at no evaluation; those before have been judged so already.
 
     A population hardly leaves what its own reference covers, so it finds that reference good; a later one has been elsewhere.
     """
 
-    def reverse(one: _Tried, other: Trial) -> float:
-        x, value, *_ = other.population
-        evidence = max(one.trial.log_evidence, other.log_evidence)  # who missed mass may be either
-        return float(reverse_efficiency(value - one.reference.law.log_prob(x), value.new_tensor(evidence)))
+    def seen(one: _Tried, others: Sequence[_Tried]) -> _Tried:
+        least = one.trial.judgement.reverse
+        for other in others:
+            x, value, *_ = other.trial.population
+            evidence = max(one.trial.log_evidence, other.trial.log_evidence)  # who missed mass may be either
+            log_weight = value - one.reference.law.log_prob(x)
+            least = min(least, float(reverse_efficiency(log_weight, value.new_tensor(evidence))))
+        return _Tried(one.reference, replace(one.trial, judgement=one.trial.judgement._replace(reverse=least)))
 
-    judged = []
-    for one in tried:
-        reference, trial = one
-        least = min(trial.judgement.reverse, *(reverse(one, other.trial) for other in tried))
-        judged.append(_Tried(reference, replace(trial, judgement=trial.judgement._replace(reverse=least))))
-    return judged
+    return [*(seen(one, [now]) for one in before), seen(now, before)]
 
 
 @dataclass(frozen=True)
@@ -206,7 +205,7 @@ class Refinement:
         for round_ in range(1, self.rounds + 1):
             trial = journal.step(f"temper {round_}", partial(self.tempering.learn, target, reference, streams(round_)))
             log.add("temper", reference.name, reference.guide.components, math.nan, trial, shift)
-            *before, now = tried = _judged_by_all([*tried, _Tried(reference, trial)])
+            *before, now = tried = _judged_by_all(tried, _Tried(reference, trial))
             score = now.trial.judgement.score
             progress = now.merit > _GAIN * max((one.merit for one in before), default=0.0)
             rising = round_ > 1 and trial.log_evidence > highest + _SETTLED
