@@ -15,6 +15,7 @@ from rdmc.correct.refine import Refined, Refinement
 from rdmc.correct.temper import Population, Stage
 from rdmc.density import Density
 from rdmc.journal import Journal
+from rdmc.particles import evenly
 from rdmc.pilot import Pilot
 from rdmc.rng import SHARD_SIZE, Streams
 from rdmc.sampler import Block, Plan, Progress, Unit, pilot_streams
@@ -171,15 +172,5 @@ class Auto:
         finished = state.rung == len(rungs)
         evidence = state.log_evidence if finished else torch.full_like(state.log_evidence, math.nan)
         spread = state.stages[-1][0].spread if finished else torch.full_like(evidence, math.nan)
-        order = _first(len(x), state.draws, x.device)
+        order = evenly(len(x), state.draws, x.device)
         return Block(x[order][:, None, :], inner, evidence[None], spread[None])
-
-
-def _first(particles: int, draws: int, device: torch.device) -> Tensor:
-    """An order of the particles whose first ``draws`` are spread evenly over all of them; where all are wanted, as they are."""
-    index = torch.arange(particles, device=device)
-    if draws >= particles:
-        return index
-    chosen = torch.zeros(particles, dtype=torch.bool, device=device)
-    chosen[torch.linspace(0, particles - 1, draws, device=device).round().long()] = True
-    return torch.cat([index[chosen], index[~chosen]])

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rdmc.error_terms import Errors
+from rdmc.errors import NonFiniteDensityError
 from rdmc.inner.base import Draws
 from rdmc.process import ForwardProcess
 from rdmc.score import ScoreEstimate
 
-__all__ = ["Level", "level_columns", "measure_level"]
+__all__ = ["NONFINITE_LIMIT", "Level", "level_columns", "measure_level", "require_finite"]
+
+NONFINITE_LIMIT = 0.2
+"""Share of a level's evaluations that may be no numbers before a run is refused."""
 
 
 class Level(NamedTuple):
@@ -128,3 +133,48 @@ def level_columns(levels: Sequence[Level]) -> dict[str, NDArray[np.float64]]:
     """The levels by field, each ``(levels,)``: the ``inner`` of a :class:`rdmc.sampler.Block`."""
     columns = np.array(levels, dtype=np.float64).reshape(len(levels), len(Level._fields)).T
     return dict(zip(Level._fields, columns, strict=True))
+
+
+class Evaluated(Protocol):
+    """What is known of a level's evaluations."""
+
+    @property
+    def t(self) -> float:
+        """Forward time."""
+        ...
+
+    @property
+    def sigma(self) -> float:
+        """Noise scale."""
+        ...
+
+    @property
+    def nonfinite(self) -> float:
+        """Number of evaluations that gave NaN or ``+inf``."""
+        ...
+
+    @property
+    def evaluations(self) -> float:
+        """Evaluations spent."""
+        ...
+
+
+def require_finite(level: Evaluated, points: Tensor, name: str = "log_density") -> None:
+    """Refuse a level with too many evaluations that are not numbers.
+
+    Args:
+        level: What it was like.
+        points: ``(m, d)`` some particles in the user's coordinates, for the exception.
+        name: Whose evaluations they are.
+
+    Raises:
+        NonFiniteDensityError: If they are more than a fifth.
+    """
+    wrong = level.nonfinite / max(1.0, level.evaluations)
+    if wrong > NONFINITE_LIMIT:
+        raise NonFiniteDensityError(
+            f"`{name}` gave NaN or +inf at {wrong:.0%} of the evaluations at noise level sigma = {level.sigma:.3g} "
+            f"(limit {NONFINITE_LIMIT:.0%}); return -inf outside the support",
+            t=level.t,
+            points=points,
+        )

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["ancestral_variance", "effective_share", "log_mean", "systematic"]
+__all__ = ["ancestral_variance", "effective_share", "evenly", "log_mean", "systematic"]
 
 
 def log_mean(log_weight: Tensor) -> Tensor:
@@ -52,3 +52,13 @@ def ancestral_variance(log_weight: Tensor, origin: Tensor) -> Tensor:
     weight = torch.softmax(log_weight, -1)
     share = torch.zeros_like(weight).scatter_add(-1, origin, weight)
     return (share.square().sum(-1) - 1.0 / weight.shape[-1]).clamp(min=0.0)
+
+
+def evenly(particles: int, draws: int, device: torch.device) -> Tensor:
+    """``(N,)`` an order of the particles whose first ``draws`` are spread evenly over all; where all are wanted, as they are."""
+    index = torch.arange(particles, device=device)
+    if draws >= particles:
+        return index
+    chosen = torch.zeros(particles, dtype=torch.bool, device=device)
+    chosen[torch.linspace(0, particles - 1, draws, device=device).round().long()] = True
+    return torch.cat([index[chosen], index[~chosen]])

@@ -16,11 +16,12 @@ from rdmc.inner import FromSurrogate, Importance, InnerSampler
 from rdmc.inner.base import Draws, Warm, require_count
 from rdmc.inner.importance import weigh
 from rdmc.journal import Journal
+from rdmc.level import require_finite
 from rdmc.mixture import GaussianMixture
-from rdmc.particles import ancestral_variance, effective_share, log_mean, systematic
+from rdmc.particles import ancestral_variance, effective_share, evenly, log_mean, systematic
 from rdmc.path.controlled import Controlled
 from rdmc.path.kernels import ReverseKernel
-from rdmc.path.level import PathLevel, measure_path_level, require_finite
+from rdmc.path.level import PathLevel, measure_path_level
 from rdmc.path.potential import Marginal, Potential
 from rdmc.path.start import NoisedStart, PathStart
 from rdmc.path.weights import log_transition, positive, reverse_law, without_nan
@@ -226,7 +227,7 @@ class PathSMC:
         """The resampled particles, in the user's coordinates; of an unfinished batch, the last inner draws."""
         setting: _Setting = plan.detail
         populations, particles = state.origin.shape
-        order = _in_batch(_spread(particles, state.draws).to(state.x_0.device).expand(populations, -1))
+        order = _in_batch(evenly(particles, state.draws, state.x_0.device).expand(populations, -1))
         samples = setting.affine.to_user(state.x_0)[order][:, None, :]
         columns = np.array(state.levels, dtype=np.float64).reshape(len(state.levels), len(PathLevel._fields)).T
         inner = {
@@ -264,13 +265,3 @@ def _carried(warm: Warm, index: Tensor) -> Warm:
         grad=taken(warm.grad),
         tuning=taken(warm.tuning) if own else warm.tuning,
     )
-
-
-def _spread(particles: int, draws: int) -> Tensor:
-    """``(N,)`` an order of the particles whose first ``draws`` are spread evenly over all of them."""
-    index = torch.arange(particles)
-    if draws >= particles:
-        return index
-    chosen = torch.zeros(particles, dtype=torch.bool)
-    chosen[torch.linspace(0, particles - 1, draws).round().long()] = True
-    return torch.cat([index[chosen], index[~chosen]])

@@ -19,13 +19,12 @@ from rdmc.coordinates import Affine, InCoordinates
 from rdmc.density import Density
 from rdmc.error_terms import StepLaw, error_terms, law_of
 from rdmc.error_transport import Look, Transport, begin_all, last_columns, step_all
-from rdmc.errors import NonFiniteDensityError
 from rdmc.grid import LinearGrid
 from rdmc.inner import Chains, GuidedChains, Importance, InnerSampler, Started
 from rdmc.inner.base import Draws, Warm
 from rdmc.journal import Journal
 from rdmc.kernels import ULA
-from rdmc.level import Level, level_columns, measure_level
+from rdmc.level import Level, level_columns, measure_level, require_finite
 from rdmc.pilot import Pilot
 from rdmc.posterior import InnerPosterior
 from rdmc.process import OU, ForwardProcess
@@ -38,8 +37,6 @@ from rdmc.steps import Bridge, Estimate, Exponential, Memory, Step
 from rdmc.survey import Survey, Surveyor
 
 __all__ = ["RDMC", "ReverseState"]
-
-_NONFINITE_LIMIT = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,14 +239,7 @@ class RDMC:
             look = Look(t, state.x_t, *seen[0])
             transports = step_all(transports, setting.process, law, s, end, look, setting.modes)
             levels = (*levels, measure_level(setting.process, t, *seen[0], kept, float(cost), spent, errors))
-            wrong = levels[-1].nonfinite / max(1.0, levels[-1].evaluations)
-            if wrong > _NONFINITE_LIMIT:
-                raise NonFiniteDensityError(
-                    f"`log_density` gave NaN or +inf at {wrong:.0%} of the evaluations at noise level "
-                    f"sigma = {levels[-1].sigma:.3g} (limit {_NONFINITE_LIMIT:.0%}); return -inf outside the support",
-                    t=t,
-                    points=setting.affine.to_user(x_0[:16]),
-                )
+            require_finite(levels[-1], setting.affine.to_user(x_0[:16]))
         if seen and setting.modes is not None:
             labels = (*labels, setting.modes.label(x_0))
         return ReverseState(x_t, x_0, state.level + 1, warm, memory, levels, state.origin, transports, labels)

@@ -67,9 +67,9 @@ def evidence_settled(result: HasStages) -> list[str]:
 def reference_covers(result: HasStages) -> list[str]:
     """The reference that was used, if populations have been where it hardly proposes anything.
 
-    Its own draws and draws of the target estimate the same effective share. Of 256 runs on 32 kinds of target, from half of which the
-    threshold was chosen, nine had the second below a twentieth of the first: seven that were wrong, and two that were not. The other
-    wrong ones lacked a mode that no population saw.
+    Its own draws and draws of the target estimate the same effective share. Of 256 runs on 32 kinds of target, from half of which
+    the threshold was chosen, nine had the second below a twentieth of the first: seven that were wrong, and two that were not. The
+    other wrong ones lacked a mode that no population saw.
     """
     trials = [row for row in _trials(result) if all(row.get(part, math.nan) >= 0.0 for part in Judgement._fields)]
     if not trials:

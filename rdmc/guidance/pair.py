@@ -11,19 +11,16 @@ import torch
 from torch import Tensor
 
 from rdmc.density import Density
-from rdmc.errors import NonFiniteDensityError
 from rdmc.guidance.noise import Replay
 from rdmc.guidance.places import Setting, combined
 from rdmc.inner.base import Warm
-from rdmc.level import Level, measure_level
+from rdmc.level import Level, measure_level, require_finite
 from rdmc.reverse import RDMC
 from rdmc.rng import Streams
 from rdmc.sampler import Plan
 from rdmc.steps import Estimate
 
 __all__ = ["Pair", "Seen", "combine", "look"]
-
-_NONFINITE_LIMIT = 0.2
 
 
 class Pair(NamedTuple):
@@ -112,7 +109,7 @@ def look(
         kept = before.memory if before is not None and draws.continued else 1.0
         cost, clock = density.counter.gradients - cost, time.perf_counter() - clock
         level = measure_level(setting.process, t, draws, score, kept, float(cost), clock)
-        _require_finite(name, level, setting.affine.to_user(draws.draw[:16]))
+        require_finite(level, setting.affine.to_user(draws.draw[:16]), name)
         estimates.append(estimate)
         levels.append(level._replace(mcse=abs(share) * level.mcse))
         after.append(draws.warm)
@@ -139,14 +136,3 @@ def _worse(a: Level, b: Level) -> Level:
 def _largest(a: float, b: float) -> float:
     """The larger; NaN where either is."""
     return math.nan if math.isnan(a) or math.isnan(b) else max(a, b)
-
-
-def _require_finite(name: str, level: Level, points: Tensor) -> None:
-    wrong = level.nonfinite / max(1.0, level.evaluations)
-    if wrong > _NONFINITE_LIMIT:
-        raise NonFiniteDensityError(
-            f"`{name}` gave NaN or +inf at {wrong:.0%} of the evaluations at noise level sigma = {level.sigma:.3g} "
-            f"(limit {_NONFINITE_LIMIT:.0%}); return -inf outside the support",
-            t=level.t,
-            points=points,
-        )

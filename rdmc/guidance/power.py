@@ -29,7 +29,7 @@ from rdmc.guidance.pair import Pair
 from rdmc.guidance.places import Setting
 from rdmc.guidance.sampler import Guidance
 from rdmc.journal import Journal
-from rdmc.level import Level, level_columns
+from rdmc.level import NONFINITE_LIMIT, Level, level_columns
 from rdmc.mixture import GaussianMixture
 from rdmc.particles import effective_share, log_mean, systematic
 from rdmc.path.kernels import Moments
@@ -39,8 +39,6 @@ from rdmc.sampler import Block, Plan, Progress, Unit
 from rdmc.start import MatchedNormal
 
 __all__ = ["PowerPosterior", "PowerState", "log_power"]
-
-_NONFINITE_LIMIT = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,9 +211,9 @@ class PowerPosterior:
         """``(B,)`` log of the product, ``-inf`` where it is NaN or ``+inf``, if that is not often."""
         value = log_power(self.strength, density, _prior(setting, density), setting.affine.to_user(x))
         wrong = torch.isnan(value) | (value == torch.inf)
-        if float(wrong.to(value.dtype).mean()) > _NONFINITE_LIMIT:
+        if float(wrong.to(value.dtype).mean()) > NONFINITE_LIMIT:
             raise NonFiniteDensityError(
-                f"the product of powers is NaN or +inf at {int(wrong.sum())} of {len(x)} draws (limit {_NONFINITE_LIMIT:.0%})",
+                f"the product of powers is NaN or +inf at {int(wrong.sum())} of {len(x)} draws (limit {NONFINITE_LIMIT:.0%})",
                 points=setting.affine.to_user(x[wrong][:16]),
             )
         return value.masked_fill(wrong, -torch.inf)

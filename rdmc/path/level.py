@@ -8,13 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rdmc.errors import NonFiniteDensityError
 from rdmc.inner import Draws
 from rdmc.process import ForwardProcess
 
-__all__ = ["PathLevel", "measure_path_level", "require_finite"]
-
-_NONFINITE_LIMIT = 0.2
+__all__ = ["PathLevel", "measure_path_level"]
 
 
 class PathLevel(NamedTuple):
@@ -56,23 +53,3 @@ def measure_path_level(
         numbers = [torch.full((), math.nan) for _ in numbers]
     wrong, ess, acceptance, jump = torch.stack(numbers).tolist()
     return PathLevel(t, process.sigma(t), process.log_snr(t), ess, acceptance, jump, wrong * cost, float(cost), seconds)
-
-
-def require_finite(level: PathLevel, points: Tensor) -> None:
-    """Refuse a level with too many evaluations that are not numbers.
-
-    Args:
-        level: What it was like.
-        points: Some particles, for the message.
-
-    Raises:
-        NonFiniteDensityError: If they are more than a fifth.
-    """
-    wrong = level.nonfinite / max(1.0, level.evaluations)
-    if wrong > _NONFINITE_LIMIT:
-        raise NonFiniteDensityError(
-            f"`log_density` gave NaN or +inf at {wrong:.0%} of the evaluations at noise level sigma = {level.sigma:.3g} "
-            f"(limit {_NONFINITE_LIMIT:.0%}); return -inf outside the support",
-            t=level.t,
-            points=points,
-        )

@@ -11,10 +11,11 @@ from torch import Tensor
 
 import rdmc
 import targets
-from rdmc.auto import Auto, AutoState, _first
+from rdmc.auto import Auto, AutoState
 from rdmc.coordinates import Affine
 from rdmc.correct.refine import STAGE_COLUMNS, Refined, Refinement
 from rdmc.density import Density
+from rdmc.particles import evenly
 from rdmc.rng import SHARD_SIZE
 from rdmc.sampler import Plan
 from rdmc.survey import Survey
@@ -50,7 +51,7 @@ def test_shards_of_a_population_are_equal_and_enough(draws: int) -> None:
 
 @pytest.mark.parametrize(("particles", "draws"), [(256, 1), (256, 2), (256, 7), (300, 299), (64, 64), (64, 100)])
 def test_the_first_draws_are_spread_over_all_particles(particles: int, draws: int) -> None:
-    order = _first(particles, draws, torch.device("cpu"))
+    order = evenly(particles, draws, torch.device("cpu"))
     assert order.sort().values.tolist() == list(range(particles))
     picked = torch.cat([torch.tensor([0]), order[: min(draws, particles)], torch.tensor([particles - 1])])
     assert int(picked.diff().abs().max()) <= math.ceil(2 * particles / draws)
