@@ -36,7 +36,7 @@ VENV312 := .venv312
 arviz1: pyproject.toml constraints.txt
 ifneq ($(strip $(PYTHON312)),)
 	test -f $(VENV312)/.installed || $(PYTHON312) -m venv $(VENV312)
-	test -f $(VENV312)/.installed || $(VENV312)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[report,test]'
+	test -f $(VENV312)/.installed || $(VENV312)/bin/python -m pip install --quiet --no-cache-dir --constraint constraints.txt --editable '.[report,test]'
 	touch $(VENV312)/.installed
 	OMP_NUM_THREADS=1 $(VENV312)/bin/python -m pytest tests/export tests/result tests/cli tests/report tests/sampling/test_sample.py
 else

@@ -19,6 +19,5 @@ def test_runs_killed_at_random_moments_are_resumed_to_the_same_bits(tmp_path: Pa
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=600, check=False)
     lines = done.stdout.splitlines()
-    assert done.returncode == 0 and len(lines) == KILLS, done.stderr
-    assert all(line.endswith(" equal") for line in lines), lines
-    assert sum(line.startswith("killed") for line in lines) >= KILLS * 3 // 4, lines
+    assert done.returncode == 0, done.stderr
+    assert lines == ["equal"] * KILLS, lines
