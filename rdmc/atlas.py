@@ -13,12 +13,15 @@ from rdmc.optimise import ascend
 from rdmc.student import StudentMixture
 from rdmc.typing import BatchedDensity
 
-__all__ = ["Atlas"]
+__all__ = ["STRANGE", "TAIL", "Atlas"]
 
+TAIL = 3  # degrees of freedom that the tails of known modes are granted while new ones are looked for
+STRANGE = 0.05  # relative error of a mode's height, seen from a point, above which the point may not belong to it
 _GAIN = 0.05  # nats gained by a step of one width up the slope, above which the slope goes on
 _SLOPE = 0.3  # norm of the gradient, in units of the mode's own widths, above which a point is not a mode
 _CROWDED = 16.0  # modes of any mass for each place, beyond which the heavy ones are not found among them
 _LIGHTER = 7.0  # nats below the heaviest mode
+_AHEAD = 0.03  # of the way to a mode
 _VALLEY = 0.3  # nats by which the density must fall between two optima for them to be two components
 
 
@@ -39,6 +42,8 @@ class Atlas:
 
     def add(self, x: Tensor) -> None:
         """Climb from every point and file the ends under the modes they belong to."""
+        if len(x) == 0:
+            return
         end = ascend(self.f, x)
         arrived = end.converged if bool(end.converged.any()) else torch.isfinite(end.value)
         order = end.value[arrived].argsort(descending=True)
@@ -83,6 +88,32 @@ class Atlas:
         explained = law.log_prob(x) + torch.logsumexp(mass, 0)
         beyond = value - explained
         return torch.where(torch.isnan(beyond), torch.full_like(beyond, -torch.inf), beyond), explained
+
+    def slope(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``(M,)`` how fast the density rises from ``(M, d)`` points to the mode that each seems to belong to, and its value there.
+
+        The unit is the slope of a Gaussian that has its mode there and the density's value at x: 1 for a Gaussian mode, however
+        wide in that direction, and something that depends on the distance most of all for one with other tails. Infinite
+        where x is higher than the mode, NaN outside the support.
+        """
+        mean, peak, mass = torch.stack(self.mean), torch.stack(self.peak), self.log_mass()
+        value = self.f(x)
+        square = self.f.dim * self._distance(x).square()
+        light = (mass - 0.5 * square).argmax(1)
+        heavy = (mass - 0.5 * (TAIL + self.f.dim) * torch.log1p(square / TAIL)).argmax(1)
+        slope = torch.full_like(value, torch.inf)
+        for owner, unsure in ((light, True), (heavy, heavy != light)):
+            at = (((slope - 1.0).abs() > STRANGE) & torch.isfinite(value) & unsure).nonzero()[:, 0]
+            if len(at) == 0:
+                continue
+            k = owner[at]
+            rise = self.f(x[at] + _AHEAD * (mean[k] - x[at])) - value[at]
+            height = peak[k] - value[at]
+            other = torch.where(height > 0, rise / (_AHEAD * (2.0 - _AHEAD)) / height, torch.inf).nan_to_num(
+                torch.inf, torch.inf
+            )
+            slope[at] = torch.where((other - 1.0).abs() < (slope[at] - 1.0).abs(), other, slope[at])
+        return slope.masked_fill(~torch.isfinite(value), torch.nan), value
 
     def log_mass(self) -> Tensor:
         """``(K,)`` log of the mass that Laplace's method gives each mode, up to a constant."""

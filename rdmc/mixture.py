@@ -246,6 +246,17 @@ class GaussianMixture:
         """Every component ``factor`` times as wide."""
         return GaussianMixture(self.log_weight, self.mean, self.basis, self.variance * factor**2)
 
+    def rounded(self) -> GaussianMixture:
+        """Every component as wide in all directions as it was in its widest."""
+        widest = self.variance.amax(-1, keepdim=True).expand_as(self.variance)
+        return GaussianMixture(self.log_weight, self.mean, self.basis, widest)
+
+    def gathered(self) -> GaussianMixture:
+        """One round component about the mean of all, as wide in every direction as the mixture in its widest."""
+        mean, covariance = self.moments()
+        widest = torch.linalg.eigvalsh(covariance)[-1:].expand(1, self.dim)
+        return GaussianMixture(torch.zeros_like(mean[:1]), mean[None], self.basis[:1], widest)
+
     def levelled(self, share: float) -> GaussianMixture:
         r"""Weights moved by ``share`` towards :math:`\sqrt{w_k}`: one that is wrong must not be wrong by orders of magnitude."""
         root = torch.softmax(0.5 * self.log_weight, -1)

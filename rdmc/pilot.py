@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rdmc.approach import climb, coordinates, require_arrival, require_finite_mass
 from rdmc.arguments import whole
-from rdmc.atlas import Atlas
+from rdmc.atlas import STRANGE, TAIL, Atlas
 from rdmc.coordinates import InCoordinates
 from rdmc.mixture import GaussianMixture
 from rdmc.rng import Streams
@@ -27,10 +27,9 @@ __all__ = ["Pilot", "extended"]
 _SEARCHES = 256  # batches of first points tried, at ever other radii, until the density is finite at one
 _CROWD = 32  # points a start in each of these batches
 _STRETCH = 3.0
-_TAIL = 3  # degrees of freedom that the tails of known modes are granted while new ones are looked for
 _SKETCH = 64  # modes kept where no list is complete
 _SCANNED = (2.0, 20.0)  # in widths of a mode, from where to where a scan looks for narrow modes
-_SCAN_DIM = 6  # beyond, a ball small enough to escape the ascents escapes any scan too
+_SHELLS = 16
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,8 @@ class Pilot:
 
     Law: none; everything found is a proposal that later stages correct.
     Cost: per round ``starts x candidates`` density and about 5 to 15 gradient evaluations a start; per mode 4d gradient and 2d to
-    24d density evaluations; ``starts^2 x scan`` density evaluations for the scan; once, 2d to see that the density falls.
+    24d density evaluations; ``starts^2 x scan`` points and one to four density evaluations for each in a scan, of which there is
+    one, and one more whenever it finds a mode; once, 2d to see that the density falls.
 
     Args:
         starts: Ascents a round.
@@ -54,7 +54,7 @@ class Pilot:
         patience: Rounds without a new mode before stopping.
         unseen: Stop only if the Good-Turing estimate of the probability of a new mode is at most this.
         modes: Keep at most this many; if there are estimated to be more, no list of modes will do, and the search ends early.
-        scan: In up to 6 dimensions, ``starts^2 x scan`` points are searched at the end for modes too narrow to draw ascents.
+        scan: ``starts^2 x scan`` points are searched at the end for modes too narrow to draw ascents.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -67,7 +67,7 @@ class Pilot:
     patience: int = 5
     unseen: float = 0.02
     modes: int = 256
-    scan: int = 24
+    scan: int = 18
 
     def __post_init__(self) -> None:
         for name in ("starts", "rounds", "candidates", "patience", "modes", "scan"):
@@ -112,35 +112,33 @@ class Pilot:
         points = _scattered(atlas.surrogate(self.modes)[0], self.candidates, rng)
         value = atlas.f(points)
         rivals = max(1, self.starts // 4)
-        chosen = [_outstanding(atlas, points, value, rivals, df) for df in (None, _TAIL)]
+        chosen = [_outstanding(atlas, points, value, rivals, df) for df in (None, TAIL)]
         return torch.cat([points[torch.cat(chosen)], points[: self.starts - 2 * rivals]])
 
     def _scan(self, atlas: Atlas, rng: Streams) -> Tensor:
-        """``(starts, d)`` starting points, one from each of as many shells about the known modes: where the excess is greatest.
+        """At most ``4 starts`` starting points: of ``starts^2 x scan``, at each distance the one with the strangest slope.
 
-        A narrow mode beside a wide one draws ascents only from a small ball about itself. A density far from Gaussian exceeds the
-        known modes more in every outer shell than in the inner ones, so points compete within a shell.
+        A narrow mode beside a wide one draws ascents only from a small ball about itself, so many points are looked at. They
+        lie about the known modes, in their shape and in all directions alike, as a mode that is thin in some direction says
+        nothing of how far others are there; and, where there are several, about all, at distances like those between them.
         """
         known = atlas.surrogate(self.modes)[0].levelled(1.0)
-        (low, high), best = _SCANNED, []
-        for shell in range(self.starts):
-            widening = low * (high / low) ** ((shell + 0.5) / self.starts)
-            points = known.widened(widening).draw(rng, (self.scan,))[0].flatten(0, 1)
-            best.append(points[atlas.excess(points, atlas.f(points), None)[0].argmax()])
-        return torch.stack(best)
-
-    def _around(self, atlas: Atlas, rng: Streams) -> Tensor:
-        """``(starts, d)`` starting points at distances like those between the known modes, in all directions.
-
-        In many dimensions a few modes show their distance in a few directions only. Points as wide in every direction lie far
-        beyond all modes, from where ascents reach the widest ones alone; here the spread is shared out over all directions too.
-        """
-        mean, covariance = atlas.surrogate(self.modes)[0].moments()
-        low, high = 0.5 * torch.diagonal(covariance).mean().sqrt(), 3.0 * torch.linalg.eigvalsh(covariance)[-1].sqrt()
-        u = rng.uniform((self.candidates, rng.particles))[..., None]
-        z = rng.normal((self.candidates, rng.particles, len(mean)))
-        points = (mean + low * (high / low) ** u * z).flatten(0, 1)
-        return points[_outstanding(atlas, points, atlas.f(points), self.starts, None)]
+        laws = [known, known.rounded().widened(0.5)]
+        if known.components > 1:
+            laws.append(known.gathered().widened(0.1))
+        share = max(1, self.starts * self.scan // (_SHELLS * len(laws)))
+        (low, high), shells = _SCANNED, []
+        for shell in range(_SHELLS):
+            widening = low * (high / low) ** ((shell + 0.5) / _SHELLS)
+            drawn = [law.widened(widening).draw(rng, (share,))[0] for law in laws]
+            points = torch.cat(drawn).flatten(0, 1)
+            slope, value = atlas.slope(points)
+            shells.append((points, slope, atlas.excess(points, value, TAIL)[1]))
+        points, slope, explained = (torch.cat(part) for part in zip(*shells, strict=True))
+        equal = _equals(explained, 4 * self.starts)
+        strange = (slope[equal] - slope[equal].nanmedian(1, keepdim=True).values).abs().nan_to_num(0.0, torch.inf)
+        most, at = strange.max(1)
+        return points[equal[torch.arange(len(at), device=at.device), at][most > STRANGE]]
 
     def run(self, f: BatchedDensity, rng: Streams) -> Survey:
         """Find modes, coordinates and the surrogate.
@@ -160,7 +158,7 @@ class Pilot:
         require_finite_mass(scaled, origin, torch.eye(f.dim, dtype=origin.dtype, device=origin.device))
         atlas = Atlas(scaled)
         atlas.add(torch.cat([origin[None], affine.to_white(reached.x)]))
-        quiet, scanned, endless = 0, 0, False
+        quiet, endless = 0, False
         for _ in range(1, self.rounds):
             known = len(atlas.heavy())
             atlas.add(self._next_points(atlas, rng))
@@ -169,12 +167,8 @@ class Pilot:
             if endless:
                 break
             if quiet >= self.patience and atlas.unseen() <= self.unseen:
-                before = len(atlas.mean)
-                if before == scanned or (f.dim > _SCAN_DIM and before == 1):
-                    break
-                atlas.add(self._scan(atlas, rng) if f.dim <= _SCAN_DIM else self._around(atlas, rng))
-                scanned = len(atlas.mean)
-                if scanned == before:
+                atlas.add(self._scan(atlas, rng))
+                if len(atlas.heavy()) <= known:
                     break
                 quiet = 0
         mixture, peak, hits = atlas.sketch(min(self.modes, _SKETCH)) if endless else atlas.surrogate(self.modes)
@@ -204,8 +198,13 @@ def extended(f: BatchedDensity, survey: Survey, points: Tensor) -> Survey:
 def _outstanding(atlas: Atlas, points: Tensor, value: Tensor, count: int, df: int | None) -> Tensor:
     """``(count,)`` which of ``(M, d)`` points exceed what the known modes explain the most, each among equally explained ones."""
     beyond, explained = atlas.excess(points, value, df)
-    order = explained.nan_to_num().argsort()[: len(points) // count * count].view(count, -1)
-    return order.gather(1, beyond[order].argmax(1, keepdim=True))[:, 0]
+    equal = _equals(explained, count)
+    return equal.gather(1, beyond[equal].argmax(1, keepdim=True))[:, 0]
+
+
+def _equals(explained: Tensor, groups: int) -> Tensor:
+    """``(groups, M // groups)`` indices of points, in the order of what is explained."""
+    return explained.nan_to_num().argsort()[: len(explained) // groups * groups].view(groups, -1)
 
 
 def _scattered(surrogate: GaussianMixture, multiple: int, rng: Streams) -> Tensor:

@@ -37,6 +37,7 @@ from targets.selection import spike_and_slab
 from targets.sensors import sensor_network
 from targets.stars import star_cluster
 from targets.student import student_mixture
+from targets.unlike import unlike_mixture
 from targets.velocities import radial_velocities
 from targets.weather import gaussian_process
 from targets.wells import double_wells, many_well
@@ -71,6 +72,7 @@ __all__ = [
     "star_cluster",
     "student_mixture",
     "two_modes",
+    "unlike_mixture",
 ]
 
 _FACTORIES: tuple[Callable[[], Target], ...] = (
@@ -98,6 +100,7 @@ _FACTORIES: tuple[Callable[[], Target], ...] = (
     radial_velocities,
     gaussian_process,
     star_cluster,
+    unlike_mixture,
 )
 
 ALL: dict[str, Callable[[], Target]] = {factory.__name__: factory for factory in _FACTORIES}

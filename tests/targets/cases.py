@@ -35,6 +35,9 @@ CASES: dict[str, Callable[[], Target]] = {
     "radial_velocities-noisy": lambda: targets.radial_velocities(noise=6.0, centre=3.0, spread=0.5),
     "gaussian_process-smooth": lambda: targets.gaussian_process(length=5.0, length_spread=0.7, noise_spread=1.0),
     "star_cluster-robust": lambda: targets.star_cluster(slope_sd=1.5, outliers=0.1),
+    "unlike_mixture-line": lambda: targets.unlike_mixture(seed=1),
+    "unlike_mixture-plane": lambda: targets.unlike_mixture(seed=5),
+    "unlike_mixture-space": lambda: targets.unlike_mixture(seed=2),
     "disguise-wells": lambda: targets.disguise(targets.double_wells(dim=4, wells=2, delta=2.0, tilt=0.5), seed=1),
     "disguise-galaxies": lambda: targets.disguise(targets.galaxies(), seed=2),
 }
