@@ -6,27 +6,49 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from rdmc.sampler import Block, Unit
 
-__all__ = ["Parts", "joined_draws", "joined_evidence", "joined_inner"]
+__all__ = ["Batch", "Parts", "joined_draws", "joined_evidence", "joined_inner", "measured_units"]
+
+Batch = tuple[tuple[Unit, ...], Block]
+"""Shards that ran side by side, and what they gave together."""
 
 Parts = Sequence[tuple[Unit, Block]]
 """What every shard gave, in order of chain and shard."""
 
 
-def joined_draws(blocks: Parts, draws: int) -> Tensor:
+def _by_unit(batches: Sequence[Batch]) -> Parts:
+    """Draws, diagnostics and evidence of every shard on its own."""
+    parts: list[tuple[Unit, Block]] = []
+    for units, block in batches:
+        none: list[Tensor | None] = [None] * len(units)
+        samples = block.samples.split([unit.particles for unit in units])
+        evidence = none if block.log_evidence is None else block.log_evidence.split(1)
+        variance = none if block.evidence_variance is None else block.evidence_variance.split(1)
+        inner = [{name: v if v.ndim == 1 else v[i] for name, v in block.inner.items()} for i in range(len(units))]
+        parts += zip(units, map(Block, samples, inner, evidence, variance), strict=True)
+    return sorted(parts, key=lambda part: part[0])
+
+
+def measured_units(batches: Sequence[Batch]) -> Parts:
+    """What every shard gave, of the batches that have diagnostics or an evidence: thousands of chains often have neither."""
+    return _by_unit([batch for batch in batches if batch[1].inner or batch[1].log_evidence is not None])
+
+
+def joined_draws(batches: Sequence[Batch], draws: int) -> Tensor:
     """``(chains, draws, d)``; an interrupted run keeps as many draws of each chain as the shortest has."""
+    units, block = batches[0]
+    if len(batches) == 1 and all(unit == (i, 0, 1) for i, unit in enumerate(units)):
+        # thousands of chains, side by side
+        return block.samples[:, :draws].contiguous()
     by_chain: dict[int, list[Tensor]] = {}
-    for unit, block in blocks:
+    for unit, block in _by_unit(batches):
         by_chain.setdefault(unit.chain, []).append(block.samples.flatten(0, 1))
     lengths = [sum(map(len, parts)) for parts in by_chain.values()]
     length = min(draws, *lengths)
-    if max(lengths) == length:  # thousands of chains of one particle: one copy and not one each
-        return torch.cat([part for parts in by_chain.values() for part in parts]).unflatten(0, (len(by_chain), length))
     first = next(iter(by_chain.values()))[0]
     out = first.new_empty((len(by_chain), length, first.shape[-1]))
     for own, parts in zip(out, by_chain.values(), strict=True):
@@ -50,7 +72,10 @@ def joined_inner(blocks: Parts) -> Mapping[str, NDArray[np.float64]]:
     for field in sorted(fields):
         table = np.full((len(chains), levels), math.nan)
         for row, chain in enumerate(chains):
-            shards = [(unit, block.inner[field]) for unit, block in blocks if unit.chain == chain]
+            # a batch that was interrupted early lacks what is known at the end
+            shards = [(u, block.inner[field]) for u, block in blocks if u.chain == chain and field in block.inner]
+            if not shards:
+                continue
             columns = [np.pad(values, (0, levels - len(values)), constant_values=math.nan) for _, values in shards]
             if field in _COMBINE:
                 table[row] = _COMBINE[field].reduce(columns)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import traceback
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import cloudpickle
 import numpy as np
 import torch
-from torch import Tensor
 
 import rdmc
 from rdmc.archive import pack, unpack
@@ -35,11 +34,11 @@ class Done(NamedTuple):
     """What a batch gave.
 
     Attributes:
-        blocks: One per unit, in the order of the job's units.
+        block: The particles of all units, in the order of the job's units.
         complete: False where Ctrl-C ended it early.
     """
 
-    blocks: tuple[Block, ...]
+    block: Block
     complete: bool
 
 
@@ -78,7 +77,7 @@ class Job:
         """Advance the batch stage by stage: the loop. On Ctrl-C, what is there."""
         name, unfinished = f"batch {self.index}", f"state {self.index}"
         if (kept := journal.recall(name)) is not None:
-            return Done(kept, True)
+            return Done(kept[0], True)
         engine, density, plan = self.engine, self.density, self.plan
         begin = journal.now()
         noted = journal.recall(unfinished)
@@ -93,22 +92,10 @@ class Job:
         except KeyboardInterrupt:
             if state is None:
                 raise
-            return Done(_split(self.units, engine.collect(density, plan, state)), False)
-        blocks = _split(self.units, engine.collect(density, plan, state))
-        journal.keep(name, blocks, Spent.since(density.counter, begin), instead_of=[unfinished])
-        return Done(blocks, True)
-
-
-def _split(units: tuple[Unit, ...], block: Block) -> tuple[Block, ...]:
-    """A batch's draws, diagnostics and evidence by unit."""
-    parts = block.samples.split([unit.particles for unit in units])
-
-    def by_unit(part: Tensor | None) -> Sequence[Tensor | None]:
-        return [None] * len(units) if part is None else part.split(1)
-
-    evidence, variance = by_unit(block.log_evidence), by_unit(block.evidence_variance)
-    inner = [{name: v if v.ndim == 1 else v[i] for name, v in block.inner.items()} for i in range(len(units))]
-    return tuple(Block(*own) for own in zip(parts, inner, evidence, variance, strict=True))
+            return Done(engine.collect(density, plan, state), False)
+        block = engine.collect(density, plan, state)
+        journal.keep(name, (block,), Spent.since(density.counter, begin), instead_of=[unfinished])
+        return Done(block, True)
 
 
 def shipped(job: Job) -> bytes:
@@ -139,7 +126,7 @@ def perform(parcel: bytes) -> bytes:
     """Run a shipped job where this is called, with as many threads as where it came from, because sums round by their number.
 
     Returns:
-        An archive of ``(blocks, spent)``, or ``(error,)`` with the pickled exception: so whatever else a future raises is the loss
+        An archive of ``(block, spent)``, or ``(error,)`` with the pickled exception: so whatever else a future raises is the loss
         of a worker.
     """
     own = torch.get_num_threads()
@@ -153,7 +140,7 @@ def perform(parcel: bytes) -> bytes:
         done = job.run(Journal(job.density.counter))
         if not done.complete:
             raise KeyboardInterrupt
-        return pack((done.blocks, Spent.since(job.density.counter, Spent(0, 0))))
+        return pack((done.block, Spent.since(job.density.counter, Spent(0, 0))))
     except Exception as error:
         return pack((_pickled(error),))
     finally:
@@ -172,7 +159,7 @@ def _pickled(error: Exception) -> Any:
     return np.frombuffer(data, dtype=np.uint8)
 
 
-def received(answer: bytes, device: torch.device) -> tuple[tuple[Block, ...], Spent]:
+def received(answer: bytes, device: torch.device) -> tuple[Block, Spent]:
     """What :func:`perform` gave.
 
     Raises:
@@ -181,5 +168,5 @@ def received(answer: bytes, device: torch.device) -> tuple[tuple[Block, ...], Sp
     parts = unpack(answer, device=device)
     if len(parts) == 1:
         raise cloudpickle.loads(parts[0].tobytes())
-    blocks, spent = parts
-    return blocks, spent
+    block, spent = parts
+    return block, spent

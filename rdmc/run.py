@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rdmc.assembly import joined_draws, joined_evidence, joined_inner
+from rdmc.assembly import Batch, joined_draws, joined_evidence, joined_inner, measured_units
 from rdmc.capture import mode_columns, places
 from rdmc.compiling import Fused
 from rdmc.density import Density
@@ -21,7 +21,7 @@ from rdmc.journal import Journal
 from rdmc.progress import Progress
 from rdmc.result import Result, library_versions
 from rdmc.rng import SHARD_SIZE
-from rdmc.sampler import Block, Plan, Sampler, Unit
+from rdmc.sampler import Plan, Sampler
 from rdmc.sampler import Progress as Stage
 from rdmc.spread import Source, spread
 from rdmc.table import Table
@@ -65,11 +65,11 @@ class Run:
         jobs = [
             Job(self.engine, self.density, plan, self.seed, self.draws, i, units) for i, units in enumerate(batches)
         ]
-        finished: list[tuple[Unit, Block]] = []
+        finished: list[Batch] = []
         partial = False
         try:
             for job, done in self._done(jobs, journal, bar, executor):
-                finished += zip(job.units, done.blocks, strict=True)
+                finished.append((job.units, done.block))
                 partial = partial or not done.complete
                 if partial:
                     break
@@ -80,9 +80,8 @@ class Run:
         except Exception as error:
             if finished:
                 error.partial = self._result(plan, finished, partial=True)  # type: ignore[attr-defined]
-                error.add_note(
-                    f"what was done before is in `.partial`: {len(finished)} of {sum(map(len, batches))} parts"
-                )
+                parts = sum(len(units) for units, _ in finished)
+                error.add_note(f"what was done before is in `.partial`: {parts} of {sum(map(len, batches))} parts")
             raise
         return self._result(plan, finished, partial)
 
@@ -113,9 +112,9 @@ class Run:
                 raise
             return x.new_full((len(x),), torch.nan)
 
-    def _result(self, plan: Plan, finished: list[tuple[Unit, Block]], partial: bool) -> Result:
-        parts = sorted(finished, key=lambda part: part[0])
-        samples = joined_draws(parts, self.draws)
+    def _result(self, plan: Plan, finished: list[Batch], partial: bool) -> Result:
+        samples = joined_draws(finished, self.draws)
+        parts = measured_units(finished)
         values = self._values(samples.flatten(0, 1), partial)
         log_evidence, log_evidence_mcse = joined_evidence(parts, partial)
         inner = joined_inner(parts)
@@ -147,5 +146,4 @@ def _modes(plan: Plan, samples: Tensor, values: Tensor) -> Table:
     affine = plan.survey.affine
     table = mode_table(affine.to_white(samples), values, plan.survey.surrogate, plan.survey.groups())
     where = torch.tensor(table["location"], dtype=samples.dtype, device=samples.device)
-    columns = {column: table[column] for column in table.columns}
-    return Table({**columns, "location": affine.to_user(where).tolist()})
+    return table.replaced("location", affine.to_user(where).tolist())

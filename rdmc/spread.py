@@ -128,7 +128,7 @@ def spread(jobs: Sequence[Job], source: Source, journal: Journal) -> Iterator[tu
     queue: deque[Job] = deque()
     for job in jobs:
         if (kept := journal.recall(f"batch {job.index}")) is not None:
-            yield job, Done(kept, True)
+            yield job, Done(kept[0], True)
         else:
             queue.append(job)
     if not queue:
@@ -162,11 +162,11 @@ def spread(jobs: Sequence[Job], source: Source, journal: Journal) -> Iterator[tu
                     lost = WorkerLostError(f"batch {job.index} of the run has lost its worker {_TRIES} times")
                     lost.__cause__ = error
                     continue
-                blocks, spent = received(answer, job.density.device)
-                journal.keep(f"batch {job.index}", blocks, spent, instead_of=f"state {job.index}")
+                block, spent = received(answer, job.density.device)
+                journal.keep(f"batch {job.index}", (block,), spent, instead_of=f"state {job.index}")
                 job.density.counter.gradients += spent.gradients
                 job.density.counter.densities += spent.densities
-                yield job, Done(blocks, True)
+                yield job, Done(block, True)
         if lost is not None:
             raise lost
     finally:

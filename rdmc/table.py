@@ -5,7 +5,9 @@ from __future__ import annotations
 import html
 import json
 import math
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
@@ -15,10 +17,26 @@ __all__ = ["Table", "dumps", "loads"]
 
 
 _SCALARS = {bool, float, int, str, type(None)}
+_LONG = 64
+
+
+@dataclass(frozen=True)
+class _Floats:
+    """A long cell of numbers, kept as bytes until it is read: thousands of chains have a weight each in every mode."""
+
+    data: bytes
+
+    def tolist(self) -> list[float]:
+        """The numbers."""
+        return array("d", self.data).tolist()
 
 
 def _plain(value: Any) -> Any:
     """A cell as Python's own types, sequences as tuples: nothing a caller holds can change the table afterwards."""
+    if isinstance(value, _Floats):
+        return value
+    if hasattr(value, "tobytes") and value.dtype == "float64" and value.ndim == 1 and value.size >= _LONG:
+        return _Floats(value.tobytes())
     if hasattr(value, "tolist"):  # numpy scalar or array, torch tensor
         value = value.tolist()
     if isinstance(value, (list, tuple)):
@@ -31,9 +49,11 @@ def _plain(value: Any) -> Any:
 
 
 def _thaw(value: Any) -> Any:
+    if isinstance(value, _Floats):
+        return value.tolist()
     if not isinstance(value, tuple):
         return value
-    return [_thaw(entry) for entry in value] if tuple in map(type, value) else list(value)
+    return [_thaw(entry) for entry in value] if {tuple, _Floats} & set(map(type, value)) else list(value)
 
 
 def _encode(value: Any) -> Any:
@@ -41,6 +61,8 @@ def _encode(value: Any) -> Any:
         return {"$float": repr(value)}  # strict JSON has no NaN and no infinity
     if isinstance(value, Mapping):
         return {str(key): _encode(entry) for key, entry in value.items()}
+    if isinstance(value, _Floats):
+        value = value.tolist()
     return [_encode(entry) for entry in value] if isinstance(value, (list, tuple)) else value
 
 
@@ -173,6 +195,16 @@ class Table(Sequence[dict[str, Any]]):
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self._columns]
 
+    def replaced(self, name: str, values: Sequence[Any]) -> Table:
+        """The table with other values in one of its columns.
+
+        Raises:
+            KeyError: If there is no such column.
+        """
+        if name not in self._columns:
+            raise KeyError(f"no column {name!r}; there are {', '.join(self._columns) or 'none'}")
+        return Table({**self._columns, name: values})
+
     def select(self, *names: str) -> Table:
         """The table of these columns only, in this order."""
         return Table({name: self[name] for name in names})
@@ -237,6 +269,8 @@ def _text(value: Any) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, _Floats):
+        value = tuple(value.tolist())
     if isinstance(value, tuple):
         shown = [_text(entry) for entry in value[:4]]
         return "(" + ", ".join([*shown, f"... {len(value)} in all"] if len(value) > 4 else shown) + ")"

@@ -75,7 +75,7 @@ def mode_table(
                 "weight_mcse": max(math.sqrt(weight * (1.0 - weight) / (chains * draws)), spread),
                 "log_density": float(known[best]),
                 "chains_found": int((by_chain > 0).sum()),
-                "weight_by_chain": by_chain.tolist(),
+                "weight_by_chain": by_chain.cpu().numpy(),
             }
         )
     rows.sort(key=lambda row: -float(row["weight"]))

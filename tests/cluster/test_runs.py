@@ -132,6 +132,6 @@ def test_workers_use_as_many_threads_as_the_caller(monkeypatch: pytest.MonkeyPat
     assert torch.get_num_threads() == 3
     torch.set_num_threads(1)
     seen.unlink()
-    blocks, spent = received(perform(parcels[0]), torch.device("cpu"))
+    block, spent = received(perform(parcels[0]), torch.device("cpu"))
     assert set(seen.read_text().split()) == {"3"} and torch.get_num_threads() == 1
-    assert blocks[0].samples.shape == (50, 1, 2) and spent.gradients > 0
+    assert block.samples.shape == (50, 1, 2) and spent.gradients > 0

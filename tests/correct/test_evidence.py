@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from rdmc.assembly import joined_evidence
+from rdmc.assembly import joined_draws, joined_evidence, joined_inner, measured_units
 from rdmc.sampler import Block, Unit
 from tests.laws.cases import F, generator
 
@@ -27,6 +28,28 @@ def blocks(chains: list[list[float]], variance: float | None = None) -> list[tup
         for chain, shards in enumerate(chains)
         for shard, value in enumerate(shards)
     ]
+
+
+def test_parts_give_the_same_draws_however_they_were_batched() -> None:
+    x = torch.randn(6, 5, 2, generator=generator(0), dtype=F)
+    units = tuple(Unit(chain, 0, 1) for chain in range(6))
+    whole = joined_draws([(units, Block(x))], 5)
+    apart = [((unit,), Block(x[i : i + 1])) for i, unit in enumerate(units)]
+    assert torch.equal(whole, x) and torch.equal(joined_draws(apart[::-1], 5), x)
+    assert torch.equal(joined_draws([(units, Block(x))], 3), x[:, :3])
+    shards = [((Unit(1, 1, 2),), x[2:4]), ((Unit(0, 0, 3), Unit(1, 0, 1)), x[[0, 1, 4, 5]])]
+    joined = joined_draws([(own, Block(part[:, :1])) for own, part in shards], 3)
+    assert torch.equal(joined, torch.stack([x[[0, 1, 4], 0], x[[5, 2, 3], 0]]))
+
+
+def test_units_without_measurements_are_not_told_apart() -> None:
+    units = (Unit(0, 0, 1), Unit(1, 0, 1))
+    assert list(measured_units([(units, Block(torch.zeros(2, 1, 1)))])) == []
+    inner = {"a": np.array([[1.0], [2.0]]), "b": np.array([3.0])}
+    both = measured_units([(units, Block(torch.zeros(2, 1, 1), inner, torch.tensor([0.5, 0.25])))])
+    assert [unit for unit, _ in both] == list(units)
+    assert [float(block.log_evidence) for _, block in both if block.log_evidence is not None] == [0.5, 0.25]
+    assert joined_inner(both)["a"].tolist() == [[1.0], [2.0]] and joined_inner(both)["b"].tolist() == [[3.0], [3.0]]
 
 
 def test_the_mean_is_that_of_the_evidences_and_the_error_its_delta_method() -> None:

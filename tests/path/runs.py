@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from rdmc.assembly import measured_units
 from rdmc.density import Density
 from rdmc.grid import LogSNRGrid
 from rdmc.inner import FromSurrogate, Importance
@@ -61,8 +62,8 @@ def blocks(sampler: PathSMC, density: Density, draws: int, chains: int, seed: in
     journal = Journal(density.counter)
     plan = sampler.prepare(density, seed, journal)
     batches = sampler.batches(draws, chains)
-    done = [Job(sampler, density, plan, seed, draws, i, units).run(journal) for i, units in enumerate(batches)]
-    return [block for part in done for block in part.blocks]
+    jobs = [Job(sampler, density, plan, seed, draws, i, units) for i, units in enumerate(batches)]
+    return [block for _, block in measured_units([(job.units, job.run(journal).block) for job in jobs])]
 
 
 def evidences(sampler: PathSMC, density: Density, draws: int, chains: int, seed: int = 0) -> Tensor:

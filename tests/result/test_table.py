@@ -63,6 +63,34 @@ def test_copies_and_pickles(table: Table) -> None:
     assert copy.deepcopy(table) == copy.copy(table) == pickle.loads(pickle.dumps(table)) == table
 
 
+def test_long_cells_are_as_short_ones() -> None:
+    weights = np.arange(100.0) / 7.0
+    weights[3] = math.nan
+    table = Table({"by chain": [weights, weights[::-1]], "few": [weights[:3], weights[4:6]]})
+    columns = {
+        "by chain": [weights.tolist(), weights[::-1].tolist()],
+        "few": [weights[:3].tolist(), weights[4:6].tolist()],
+    }
+    plain = Table(columns)
+    weights[:] = -1.0  # the caller's own
+    assert (
+        table == plain == Table.from_json(table.to_json()) == pickle.loads(pickle.dumps(table)) == copy.deepcopy(table)
+    )
+    assert str(table) == str(plain) and table.to_markdown() == plain.to_markdown()
+    assert type(table["by chain"][0]) is type(table[0]["by chain"]) is list and type(table[0]["by chain"][0]) is float
+    assert table[0]["by chain"][4:] == plain[0]["by chain"][4:] and table.select("by chain") == plain.select("by chain")
+    table[0]["by chain"][0] = 5.0
+    assert table[0]["by chain"][0] == 0.0
+
+
+def test_a_column_can_be_replaced(table: Table) -> None:
+    other = table.replaced("count", [7, 8])
+    assert other["count"] == [7, 8] and other.columns == table.columns and table["count"] == [3, 4]
+    assert other.select("location", "weight", "odd") == table.select("location", "weight", "odd")
+    with pytest.raises(KeyError, match="no column 'size'"):
+        table.replaced("size", [1, 2])
+
+
 def test_texts(table: Table) -> None:
     lines = str(table).splitlines()
     assert len(lines) == 3
