@@ -116,4 +116,4 @@ class Streams:
 
     def log_uniform(self, shape: Sequence[int], particle_axis: int = -1) -> Tensor:
         """Logarithms of uniform draws in (0, 1], what a Metropolis test compares with; never ``-inf``."""
-        return torch.log1p(-self.uniform(shape, particle_axis))
+        return self.uniform(shape, particle_axis).neg_().log1p_()

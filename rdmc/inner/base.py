@@ -114,7 +114,7 @@ class Draws:
         if self.chains == 0:
             ess = 1.0 / _to_last(self.weight).square().sum(-1)
             return ess if self.log_weight is None else ess.masked_fill(self._lost(self.log_weight), 0.0)
-        spread = _to_last((self.x_0 - self.average(self.x_0)).square()).mean(-1).sum(-1)
+        spread = (_added((self.x_0 - _added(self.x_0) / n).square()) / n).sum(-1)
         of_mean = self.average_variance(self.x_0).sum(-1)
         return torch.where(of_mean > 0.0, spread / of_mean, torch.zeros_like(spread)).clamp(max=float(n))
 
@@ -138,9 +138,10 @@ class Draws:
             squared = torch.einsum("nb,nbd->bd", self.weight.square(), centred.square())
             ess = self.ess[:, None]
             return torch.where(ess > 1.0 + 1e-6, squared * (ess / (ess - 1.0)), torch.inf)
-        means = _to_last(self.by_chain(values).movedim(1, 0)).mean(-1)
-        groups = _to_last(means)
-        return groups.var(-1) / groups.shape[-1]
+        chains = self.by_chain(values)
+        means = _added(chains.movedim(1, 0)) / chains.shape[1]
+        groups = len(means)
+        return _added((means - _added(means) / groups).square()) / (groups * (groups - 1))
 
     def by_chain(self, values: Tensor) -> Tensor:
         """``(C', n, B, ...)`` values by chain; a single chain is split into its two halves, so that C' is at least 2."""
@@ -201,6 +202,14 @@ def _to_last(values: Tensor) -> Tensor:
     vector registers in another order than the rest; reducing the last axis doesn't.
     """
     return values.movedim(0, -1).contiguous()
+
+
+def _added(values: Tensor) -> Tensor:
+    """``(...)`` sum of ``(N, ...)`` over the first axis, one draw after the other: bits as good as :func:`_to_last`'s, no copy."""
+    total = values[0]
+    for k, part in enumerate(values[1:]):
+        total = total.add_(part) if k else total + part
+    return total
 
 
 def choose(weight: Tensor, rng: Streams, n: int) -> Tensor:

@@ -13,6 +13,8 @@ from rdmc.typing import BatchedDensity
 
 __all__ = ["Info", "Kernel", "State", "evaluate", "metropolis"]
 
+_SHORT = 8
+
 
 class State(NamedTuple):
     """Where the chains are. ``value`` and ``grad`` are cached, so a step never evaluates the same point twice.
@@ -85,14 +87,21 @@ def metropolis(state: State, proposal: State, log_ratio: Tensor, log_u: Tensor) 
         log_ratio: ``(..., B)`` log of the acceptance ratio, not yet capped at 0.
         log_u: ``(..., B)`` logs of uniform draws.
     """
-    inside = proposal.value != -torch.inf
-    wrong = torch.isnan(proposal.value) | (proposal.value == torch.inf) | (inside & torch.isnan(log_ratio))
-    accept = (log_u < log_ratio) & ~wrong
-    moved = accept[..., None]
-    acceptance = torch.where(wrong | ~inside, torch.zeros_like(log_ratio), log_ratio.clamp(max=0.0).exp())
+    value = proposal.value
+    # outside the support the ratio is 0 whatever came of the rest of it; NaN, which no comparison accepts, marks what is wrong
+    ratio = torch.where(value == -torch.inf, value, log_ratio).masked_fill_(~(value < torch.inf), torch.nan)
+    wrong = torch.isnan(ratio)
+    accept = log_u < ratio
+    moved = _rows(accept, state.x.shape)
     new = State(
         torch.where(moved, proposal.x, state.x),
-        torch.where(accept, proposal.value, state.value),
+        torch.where(accept, value, state.value),
         torch.where(moved, proposal.grad, state.grad),
     )
-    return new, Info(acceptance, wrong)
+    return new, Info(ratio.clamp_(max=0.0).exp_().masked_fill_(wrong, 0.0), wrong)
+
+
+def _rows(accept: Tensor, shape: torch.Size) -> Tensor:
+    """The choice for every coordinate, in few of them as a mask of its own: a broadcast one is slow where rows are short."""
+    moved = accept[..., None]
+    return moved.expand(shape).contiguous() if shape[-1] <= _SHORT else moved

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rdmc.kernels.base import Info, State, evaluate, metropolis
 from rdmc.kernels.metric import Metric
+from rdmc.mixture import squared_norm
 from rdmc.rng import Streams
 from rdmc.typing import BatchedDensity
 
@@ -89,8 +90,8 @@ class HMC:
             at = evaluate(f, at.x + metric.colour(e * p))
             # where a trajectory goes on, the half step that ends one leapfrog and the one that begins the next are one
             p.addcmul_(half if last else e, metric.transpose(at.grad))
-            wrong |= torch.isnan(at.value) | (at.value == torch.inf)
-        log_ratio = at.value - state.value + 0.5 * (torch.linalg.vecdot(momentum, momentum) - torch.linalg.vecdot(p, p))
+            wrong |= ~(at.value < torch.inf)
+        log_ratio = torch.add(at.value - state.value, squared_norm(momentum) - squared_norm(p), alpha=0.5)
         # NaN on the way may hide behind a finite or -inf end, where `metropolis` would not see it; one in a gradient stays in p
         proposal = at._replace(value=at.value.masked_fill(wrong | torch.isnan(p).any(-1), torch.nan))
         return metropolis(state, proposal, log_ratio, rng.log_uniform(state.value.shape))

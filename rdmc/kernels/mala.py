@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rdmc.kernels.base import Info, State, evaluate, metropolis
 from rdmc.kernels.metric import Metric
+from rdmc.mixture import squared_norm
 from rdmc.rng import Streams
 from rdmc.typing import BatchedDensity
 
@@ -22,8 +23,8 @@ class MALA:
 
     .. math:: x' = x + h L L^T \nabla \log f(x) + \sqrt{2h}\, L z, \qquad z \sim N(0, I)
 
-    With u = L^T (grad log f(x) + grad log f(x')) the log acceptance ratio is
-    log f(x') - log f(x) - h |u|^2 / 4 - sqrt(h / 2) u . z; no inverse of L is needed.
+    The way back takes the noise -b with b = z + sqrt(h / 2) L^T (grad log f(x) + grad log f(x')), so the log acceptance ratio is
+    log f(x') - log f(x) + (|z|^2 - |b|^2) / 2; no inverse of L is needed.
 
     Law: leaves f invariant for every step size. Error: none from h.
     Cost: one gradient evaluation a step, per chain.
@@ -67,19 +68,14 @@ class MALA:
 
     def step(self, f: BatchedDensity, state: State, rng: Streams, tuning: Tensor, metric: Metric) -> tuple[State, Info]:
         """One transition; ``tuning`` is log h."""
-        h = tuning.exp()
+        h = tuning.exp()[..., None]
+        root = (2.0 * h).sqrt_()
         z = rng.normal(state.x.shape)
         pull = metric.transpose(state.grad)
-        drift = h[..., None] * pull
-        move = metric.colour(drift.addcmul_((2.0 * h).sqrt()[..., None], z))
+        move = metric.colour((h * pull).addcmul_(root, z))
         proposal = evaluate(f, state.x + move)
-        u = pull + metric.transpose(proposal.grad)
-        log_ratio = (
-            proposal.value
-            - state.value
-            - 0.25 * h * torch.linalg.vecdot(u, u)
-            - (0.5 * h).sqrt() * torch.linalg.vecdot(u, z)
-        )
+        b = torch.addcmul(z, pull + metric.transpose(proposal.grad), root, value=0.5)
+        log_ratio = torch.add(proposal.value - state.value, squared_norm(z) - squared_norm(b), alpha=0.5)
         return metropolis(state, proposal, log_ratio, rng.log_uniform(state.value.shape))
 
     def adapt(self, tuning: Tensor, info: Info, gain: float) -> Tensor:

@@ -24,7 +24,7 @@ from rdmc.inner import (
 from rdmc.inner.base import resample
 from rdmc.posterior import InnerPosterior
 from rdmc.rng import Streams
-from tests.laws.cases import BOUND, INNER, F, InnerCase, bimodal, name_of, posterior
+from tests.laws.cases import BOUND, INNER, F, InnerCase, bimodal, generator, name_of, posterior
 from tests.stats import assert_within
 
 ALL = pytest.mark.parametrize("case", INNER, ids=name_of)
@@ -187,6 +187,22 @@ def test_the_variance_of_an_average_is_known_or_infinite() -> None:
     assert float(alone.average_variance(alone.x_0)) == math.inf and float(alone.ess) == 1.0
     equal = weighted([2.0] * 5)
     assert float(equal.average_variance(equal.x_0)) == pytest.approx(2.5 / 5.0)  # sample variance / n
+
+
+@pytest.mark.parametrize(("chains", "kept"), [(1, 1), (1, 9), (4, 3), (6, 1)])
+def test_the_variance_of_the_average_of_chains_is_that_of_their_means(chains: int, kept: int) -> None:
+    x = torch.randn(chains * kept, 7, 3, generator=generator(2), dtype=F)
+    drawn = dataclasses.replace(weighted([0.0]), x_0=x, log_weight=None, chains=chains)
+    if chains == kept == 1:
+        assert bool((drawn.average_variance(x) == math.inf).all())
+        return
+    groups = x.view(chains, kept, 7, 3) if chains > 1 else x[-2 * (kept // 2) :].view(2, kept // 2, 7, 3)
+    wanted = groups.mean(1).numpy().var(0, ddof=1) / len(groups)
+    assert drawn.average_variance(x).numpy() == pytest.approx(wanted, rel=1e-12)
+    spread = x.numpy().var(0).sum(-1)
+    assert drawn.ess.numpy() == pytest.approx((spread / wanted.sum(-1)).clip(max=chains * kept), rel=1e-12)
+    alone = dataclasses.replace(drawn, x_0=x[:, 4:5])
+    assert torch.equal(alone.ess, drawn.ess[4:5])  # whatever particles are beside it, to the bit
 
 
 def test_importance_errors_are_calibrated() -> None:
