@@ -143,13 +143,16 @@ class Transport(NamedTuple):
         here = self._replace(mean=self.mean + _centres(mean, member), covariance=covariance, noise=noise, fresh=None)
         return here, fresh.cross.T + taken @ fresh.noise
 
-    def left(self, x: Tensor, start: tuple[Tensor, Tensor], modes: Modes | None = None) -> tuple[float, float, float]:
+    def left(
+        self, x: Tensor, start: tuple[Tensor, Tensor], modes: Modes | None = None, seen: Tensor | None = None
+    ) -> tuple[float, float, float]:
         """Divergence of the target from the draws by the start, the steps and the noise, each alone, as normal laws.
 
         Args:
             x: ``(n, d)`` draws.
             start: Errors of the start's mean and covariance.
             modes: What tells modes apart, or None to treat the target as one mode.
+            seen: ``(d, r)`` directions to which all is restricted, or None.
 
         Returns:
             Nats; NaN where an error is not known, and infinite where it exceeds the covariance itself.
@@ -164,7 +167,13 @@ class Transport(NamedTuple):
             (done.mean, done.covariance),
             (torch.zeros_like(done.mean), done.noise),
         )
-        found = [_divergence(covariance, weight, *error) for error in errors]
+        p = eye if seen is None else seen
+        found = [
+            _divergence(p.T @ covariance @ p, weight, gap @ p, p.T @ excess @ p)
+            if p.shape[1]
+            else 0.0 * float(gap.sum())
+            for gap, excess in errors
+        ]
         return found[0], found[1], found[2]
 
 
@@ -202,7 +211,8 @@ def last_columns(
 ) -> dict[str, NDArray[np.float64]]:
     """What can be told at the end of a run, as ``(levels,)`` columns: the start's error at the first, what is left at the last.
 
-    What is left is the larger of both views: the first sees weights of modes, the second their shapes. NaN where it can't be told,
+    What is left is the sum of both views, as the divergence is that of the modes' weights and, on average, of their shapes: the
+    first view, in the directions in which modes are apart, sees the weights, the second the shapes. NaN where it can't be told,
     also where draws are so far off that a matrix is singular.
 
     Args:
@@ -217,12 +227,11 @@ def last_columns(
         begun = start_error(*start, slope=transports[0].slope if transports else None)
         if begun is not None:
             nats = begun.nats
-            views = zip(transports, _views(modes), strict=False)
-            found = [transport.left(start[3], (begun.mean, begun.covariance), view) for transport, view in views]
+            views = zip(transports, _views(modes), (_between(start[3], modes), None), strict=False)
+            errors = (begun.mean, begun.covariance)
+            found = [transport.left(start[3], errors, view, seen) for transport, view, seen in views]
             if found:
-                by_start, steps, noise = (
-                    math.nan if any(map(math.isnan, part)) else max(part) for part in zip(*found, strict=True)
-                )
+                by_start, steps, noise = map(sum, zip(*found, strict=True))
                 left = by_start, steps, noise
     except RuntimeError:  # of linear algebra: not known, and no reason to lose the run
         pass
@@ -234,6 +243,17 @@ def last_columns(
 
 def _views(modes: Modes | None) -> tuple[Modes | None, ...]:
     return (None,) if modes is None or modes.count == 1 else (None, modes)
+
+
+def _between(x: Tensor, modes: Modes | None) -> Tensor | None:
+    """``(d, r)`` directions in which the modes of ``(n, d)`` draws are farther apart than wide; None where there is one mode."""
+    if modes is None or modes.count == 1:
+        return None
+    member = _members(x, modes)
+    root = torch.linalg.cholesky(_within(x, member))
+    centres = torch.linalg.solve_triangular(root, (member @ _centres(x, member) - x.mean(0)).T, upper=False)
+    values, vectors = torch.linalg.eigh(centres @ centres.T / len(x))
+    return torch.linalg.solve_triangular(root.T, vectors[:, values > 1.0], upper=True)
 
 
 def _spread(look: Look, modes: Modes | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rdmc.diagnostics.convergence import Convergence, rhat_threshold
 from rdmc.diagnostics.inner_rules import acceptance_in_range, inner_chains_forget
+from rdmc.diagnostics.path_rules import evidence_known, paths_even
 from rdmc.diagnostics.stage_rules import evidence_settled, jumps_accepted, modes_complete, reference_covers
 from rdmc.table import Table
 
@@ -36,6 +37,16 @@ class ResultLike(Protocol):
     @property
     def log_density(self) -> Tensor:
         """``(chains, draws)``."""
+        ...
+
+    @property
+    def log_evidence(self) -> float | None:
+        """Log of the normalising constant, if it is estimated."""
+        ...
+
+    @property
+    def log_evidence_mcse(self) -> float | None:
+        """Its standard error."""
         ...
 
     @property
@@ -138,8 +149,7 @@ def nonfinite_evaluations(result: ResultLike) -> list[str]:
     share = f" ({min(bad / total, 1.0):.2g} of all)" if total > 0 else ""
     return [
         f"`log_density` gave NaN or +inf at {bad:.0f} evaluations{share}; they were rejected, which biases the "
-        "draws if the density "
-        "has mass there. Make it -inf outside the support and numerically safe inside."
+        "draws if the density has mass there. Make it -inf outside the support and numerically safe inside."
     ]
 
 
@@ -162,8 +172,8 @@ def populations_agree(result: ResultLike) -> list[str]:
     if worst is not None and found.rhat[worst] > threshold:
         messages.append(
             f"The {chains} populations disagree: R-hat is {found.rhat[worst]:.3f} at "
-            f"{_coordinate(result, worst)}, above "
-            f"{threshold:.3f}. Do not pool them; compare the mode weights of the populations and raise the budget."
+            f"{_coordinate(result, worst)}, above {threshold:.3f}. Do not pool them; compare the mode weights of the populations "
+            "and raise the budget."
         )
     return messages
 
@@ -179,9 +189,8 @@ def enough_draws(result: ResultLike) -> list[str]:
     if not ess < wanted:
         return []
     return [
-        f"Only {ess:.0f} effective draws in all ({chains * draws} draws), {wanted:.0f} wanted: quantiles and "
-        "errors are unreliable. "
-        "Ask for more draws, or use a sampler that mixes better."
+        f"Only {ess:.0f} effective draws in all ({chains * draws} draws), {wanted:.0f} wanted: quantiles and errors are "
+        "unreliable. Ask for more draws, or use a sampler that mixes better."
     ]
 
 
@@ -213,8 +222,7 @@ def modes_found_by_all(result: ResultLike) -> list[str]:
     more = f", and {len(missed) - 4} more modes" if len(missed) > 4 else ""
     return [
         f"Some populations missed modes: {', '.join(missed[:4])}{more}. There may be modes that none found. "
-        "Raise the budget, and "
-        "compare another seed."
+        "Raise the budget, and compare another seed."
     ]
 
 
@@ -248,8 +256,7 @@ def weights_agree(result: ResultLike) -> list[str]:
     kept = np.flatnonzero(common)
     name = f"mode {kept[worst]}" if worst < kept.size else "the rare modes together"
     return [
-        f"Mode weights differ between populations {math.sqrt(statistic / freedom):.1f} times as much as "
-        "independent draws would: "
+        f"Mode weights differ between populations {math.sqrt(statistic / freedom):.1f} times as much as independent draws would: "
         f"{name} holds between {share.min():.2g} and {share.max():.2g}. The weights are not settled; raise the budget."
     ]
 
@@ -270,6 +277,8 @@ RULES: tuple[Rule, ...] = (
     evidence_settled,
     reference_covers,
     jumps_accepted,
+    evidence_known,
+    paths_even,
 )
 """All rules, gravest first."""
 

@@ -24,13 +24,15 @@ from rdmc.approach import require_finite_mass
 from rdmc.coordinates import InCoordinates
 from rdmc.density import Density
 from rdmc.errors import ImproperDensityError, NonFiniteDensityError
+from rdmc.guidance.moves import Power, moved
 from rdmc.guidance.noise import Replay
-from rdmc.guidance.pair import Pair
+from rdmc.guidance.pair import Pair, Seen
 from rdmc.guidance.places import Setting
 from rdmc.guidance.sampler import Guidance
+from rdmc.inner.base import require_count
 from rdmc.journal import Journal
 from rdmc.level import NONFINITE_LIMIT, Level, level_columns
-from rdmc.mixture import GaussianMixture
+from rdmc.mixture import GaussianMixture, squared_norm
 from rdmc.particles import effective_share, log_mean, systematic
 from rdmc.path.kernels import Moments
 from rdmc.path.weights import log_transition, noised, reverse_law
@@ -72,12 +74,13 @@ class PowerPosterior:
 
     Each step draws x_s from a Gaussian: the bridge's, with the guided mean for x_0, widened by the variance of x_0 that the
     surrogates give. The weights of the module's formula are carried along; particles are resampled when the effective share
-    falls below ``threshold``, and once at the end. ``path_ess`` in ``result.inner`` is that share, level by level.
+    falls below ``threshold``, and once at the end. ``path_ess`` in ``result.inner`` is that share, level by level. Two things keep
+    weights even: Langevin moves of the particles on gamma_t at each level (:mod:`rdmc.guidance.moves`), and guided means that are
+    drawn towards those of gamma_t as far as their own noise explains the difference.
 
-    Use it for strengths of about -1 to 1 in few dimensions. Guided paths end elsewhere than the product (:class:`Guidance` says
-    why), and weights must make up for all of the difference. For strong guidance, or in more than a few dimensions, the product
-    is better drawn from as what it is, one more unnormalised density: ``rdmc.sample(lambda x: (1 + g) * posterior(x) - g *
-    prior(x), dim)``.
+    Use it in few dimensions, where the pilot's mixtures are near the two densities. Guided paths end elsewhere than the product
+    (:class:`Guidance` says why), and weights must make up for all of the difference. On curved densities the product is better
+    drawn from as what it is, one more unnormalised density: ``rdmc.sample(lambda x: (1 + g) * posterior(x) - g * prior(x), dim)``.
 
     Law: the product of powers as the number of draws per population grows; the evidence is unbiased for any number, grid, inner
     sampler and surrogate. It is the integral of the product, not of ``log_density``, and belongs to the densities as given:
@@ -87,10 +90,11 @@ class PowerPosterior:
     Args:
         guidance: The prior, a number as strength, and the reverse diffusion; its ``step`` and ``finish`` are not used.
         threshold: Effective share of particles below which they are resampled; 0 resamples only at the end.
+        moves: Langevin moves on gamma_t at each level, which ask nothing of the densities; 0 for none.
 
     Raises:
-        ValueError: If ``threshold`` is not in [0, 1], the strength is a function, there is no pilot, or x_T comes from anything
-            but :class:`rdmc.start.MatchedNormal`.
+        ValueError: If ``threshold`` is not in [0, 1], ``moves`` is negative, the strength is a function, there is no pilot, or
+            x_T comes from anything but :class:`rdmc.start.MatchedNormal`.
         ImproperDensityError: If the product has no finite mass, as far as lines through it show.
         NonFiniteDensityError: As for :class:`Guidance`.
 
@@ -104,12 +108,14 @@ class PowerPosterior:
 
     guidance: Guidance
     threshold: float = 0.5
+    moves: int = 4
 
     def __post_init__(self) -> None:
         if not isinstance(self.guidance, Guidance):
             raise ValueError(f"`guidance` must be a Guidance object, got {self.guidance!r}")
         if not 0.0 <= self.threshold <= 1.0:
             raise ValueError(f"`threshold` must be a number in [0, 1], got {self.threshold!r}")
+        require_count("moves", self.moves, 0)
         if callable(self.guidance.strength):
             raise ValueError(f"`guidance` must have a number as `strength`, got {self.guidance.strength!r}")
         if self.guidance.reverse.pilot is None or not isinstance(self.guidance.reverse.start_at, MatchedNormal):
@@ -160,7 +166,9 @@ class PowerPosterior:
         horizon = setting.times[0]
         reference = noised(setting.start, setting.process.alpha(horizon), setting.process.sigma(horizon))
         x_t = reference.draw(rng)[0]
-        log_weight = self._between(plan, x_t, horizon) - reference.log_prob(x_t)
+        between = self._between(plan, horizon)
+        log_weight = between(x_t) - reference.log_prob(x_t)
+        x_t = moved(between, x_t, self.moves, rng)
         return PowerState(x_t, log_weight, log_weight.new_zeros(()), 0, Pair(), (), (), noise)
 
     def advance(self, density: Density, plan: Plan, state: PowerState, rng: Streams) -> PowerState:
@@ -172,10 +180,10 @@ class PowerPosterior:
         before = state.levels[-1] if len(state.levels) > 1 else None
         z = rng.normal(state.x_t.shape)
         seen = self.guidance.look(density, plan, state.x_t, t, state.noise, (state.level, 0), state.warm, before)
-        moments = Moments(seen.estimate.mean, self._variance(plan, state.x_t, t))
+        moments = Moments(self._mean(plan, state.x_t, t, seen), self._variance(plan, state.x_t, t))
         x_s, log_q = reverse_law(process, moments, state.x_t, t, s).draw(z)
-        value = self._value(density, setting, x_s) if last else self._between(plan, x_s, s)
-        gain = value - self._between(plan, state.x_t, t) + log_transition(process, state.x_t, x_s, t, s) - log_q
+        value = self._value(density, setting, x_s) if last else self._between(plan, s)(x_s)
+        gain = value - self._between(plan, t)(state.x_t) + log_transition(process, state.x_t, x_s, t, s) - log_q
         log_weight = (state.log_weight + gain)[None]  # one population
         log_z, warm = state.log_z, seen.warm
         ess = float(effective_share(log_weight))
@@ -183,6 +191,8 @@ class PowerPosterior:
             log_z = log_z + log_mean(log_weight)[0]
             index = systematic(log_weight, rng.uniform(log_weight.shape[1:])[None, :1])[0]
             x_s, log_weight, warm = x_s[index], torch.zeros_like(log_weight), Pair()
+        if not last:
+            x_s = moved(self._between(plan, s), x_s, self.moves, rng)
         return PowerState(
             x_s,
             log_weight[0],
@@ -218,11 +228,20 @@ class PowerPosterior:
             )
         return value.masked_fill(wrong, -torch.inf)
 
-    def _between(self, plan: Plan, x_t: Tensor, t: float) -> Tensor:
-        """``(B,)`` log gamma_t, the product of powers of the noised surrogates."""
+    def _between(self, plan: Plan, t: float) -> Power:
+        """gamma_t, the product of powers of the noised surrogates."""
         process = plan.detail.process
-        own, other = (noised(mixture, process.alpha(t), process.sigma(t)) for mixture in _surrogates(plan))
-        return (1.0 + self.strength) * own.log_prob(x_t) - self.strength * other.log_prob(x_t)
+        return Power(self.strength, *(noised(own, process.alpha(t), process.sigma(t)) for own in _surrogates(plan)))
+
+    def _mean(self, plan: Plan, x_t: Tensor, t: float, seen: Seen) -> Tensor:
+        """``(B, d)`` the guided mean, drawn towards that of the surrogates as far as its noise explains the difference."""
+        process = plan.detail.process
+        alpha, sigma = process.alpha(t), process.sigma(t)
+        known = (x_t + sigma**2 * self._between(plan, t).value_and_grad(x_t)[1]) / alpha
+        apart = seen.estimate.mean - known
+        noise = x_t.shape[1] * seen.level.mcse**2 if math.isfinite(seen.level.mcse) else 0.0
+        share = (1.0 - noise / squared_norm(apart).clamp(min=torch.finfo(x_t.dtype).tiny)).clamp(0.0, 1.0)
+        return known + share[:, None] * apart
 
     def _variance(self, plan: Plan, x_t: Tensor, t: float) -> Tensor:
         """``(B, d)`` variance of the combined draw, were the densities their surrogates."""
