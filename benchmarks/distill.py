@@ -1,9 +1,10 @@
 """What a score network distilled from a run is worth: training time, mode weights, importance weights, evidence.
 
-    python -m benchmarks.distill [--seeds N] [--targets a,b] [--readme] [--smoke] [--out DIR]
+    python -m benchmarks.distill [--seeds N] [--targets a,b] [--losses a,b] [--readme] [--smoke] [--out DIR]
 
 A run of the default sampler (4 populations x 1000 draws) is distilled by each loss at its default; 20,000 draws of the network are
-compared with the true mode weights, and 4,000 are weighted against the target. Records go to ``distill.jsonl`` one by
+compared with the true mode weights, and 4,000 are weighted against the target, from noise with a share of heavier tails and
+without. Records go to ``distill.jsonl`` one by
 one, so the run can stop and go on; ``--seeds 0`` measures nothing and makes the table of what is there.
 """
 
@@ -61,6 +62,8 @@ def run(name: str, target: Target, result: rdmc.Result, kind: str, seed: int, tr
     weights = network.weights(target, WEIGHTED, seed=seed + 1)
     seconds = time.process_time() - clock
     weighted = weights.resample(DRAWS, seed)
+    plain = network.weights(target, WEIGHTED, seed=seed + 1, tails=None)
+    log_z = target.log_z or 0.0
     return {
         "target": name,
         "loss": kind,
@@ -78,9 +81,13 @@ def run(name: str, target: Target, result: rdmc.Result, kind: str, seed: int, tr
         "ess": weights.ess / WEIGHTED,
         "k": weights.pareto_k,
         "folded": weights.folded,
-        "evidence_run": None if result.log_evidence is None else result.log_evidence - (target.log_z or 0.0),
-        "evidence": weights.log_evidence - (target.log_z or 0.0),
+        "evidence_run": None if result.log_evidence is None else result.log_evidence - log_z,
+        "evidence": weights.log_evidence - log_z,
         "evidence_mcse": weights.log_evidence_mcse,
+        "plain_ess": plain.ess / WEIGHTED,
+        "plain_k": plain.pareto_k,
+        "plain_evidence": plain.log_evidence - log_z,
+        "plain_evidence_mcse": plain.log_evidence_mcse,
         "problems": weights.check(),
     }
 
@@ -94,17 +101,19 @@ def report(records: Sequence[Record]) -> str:
         values = [r[key] for r in own if r[key] is not None]
         return f"{sum(values) / len(values):.{digits}f}" if values else ""
 
+    def errors(own: Sequence[Record], key: str) -> str:
+        return ", ".join(f"{r[key]:+.3f} ({abs(r[key]) / r[f'{key}_mcse']:.1f})" for r in own)
+
     head = (
         "| target | loss | runs | CPU seconds | gradients / draw | TV of modes: run | network | weighted | ESS / n | largest k | "
-        "error of log evidence (in its errors) | warned |"
+        "error of log evidence (in its errors) | warned | normal noise alone: ESS / n | error of log evidence |"
     )
-    rows = [head, "|---" * 12 + "|"]
+    rows = [head, "|---" * 14 + "|"]
     for name in dict.fromkeys(r["target"] for r in records):
         for kind in dict.fromkeys(r["loss"] for r in records):
             own = [r for r in records if r["target"] == name and r["loss"] == kind]
             if not own:
                 continue
-            errors = ", ".join(f"{r['evidence']:+.3f} ({abs(r['evidence']) / r['evidence_mcse']:.1f})" for r in own)
             cells = [
                 name,
                 kind,
@@ -116,13 +125,22 @@ def report(records: Sequence[Record]) -> str:
                 mean(own, "tv_weighted", 3),
                 mean(own, "ess", 2),
                 f"{max(r['k'] for r in own):.2f}",
-                errors,
+                errors(own, "evidence"),
                 str(sum(bool(r["problems"]) for r in own)),
+                mean(own, "plain_ess", 2),
+                errors(own, "plain_evidence"),
             ]
             rows.append(f"| {' | '.join(cells)} |")
     dates = sorted({r["date"] for r in records})
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     text = f"{len(records)} runs, {when}. {'; '.join(sorted({r['versions'] for r in records}))}."
+    sizes = [[r[key] / r[f"{key}_mcse"] for r in records] for key in ("evidence", "plain_evidence")]
+    rms, plain = ((sum(z * z for z in own) / len(own)) ** 0.5 for own in sizes)
+    beyond, plain_beyond = (sum(abs(z) > 2.0 for z in own) for own in sizes)
+    text += (
+        f" Errors of the evidence in units of their own: rms {rms:.2f}, beyond 2 in {beyond} runs; with normal noise alone "
+        f"{plain:.2f} and {plain_beyond}."
+    )
     return text + "\n\n" + "\n".join(rows)
 
 
@@ -131,6 +149,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--targets", help="names, with commas; all by default")
+    parser.add_argument("--losses", help="names, with commas; all by default")
     parser.add_argument("--readme", action="store_true", help="put the table into benchmarks/README.md")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
@@ -139,13 +158,16 @@ def main() -> None:
     names, draws, chains, training = a.targets.split(",") if a.targets else list(TARGETS), 1000, 4, Training()
     if unknown := [name for name in names if name not in TARGETS]:
         parser.error(f"unknown: {', '.join(unknown)}; known are {', '.join(TARGETS)}")
+    kinds = a.losses.split(",") if a.losses else list(LOSSES)
+    if unknown := [kind for kind in kinds if kind not in LOSSES]:
+        parser.error(f"unknown: {', '.join(unknown)}; known are {', '.join(LOSSES)}")
     if a.smoke:
         names, draws, chains, training, a.seeds = ["banana"], 100, 2, Training(steps=40, every=20), 1
     store = Store(None if a.smoke else a.out / "distill.jsonl")
     clock = time.perf_counter()
     for seed in range(a.seeds):
         for name in names:
-            keys = {kind: f"{name}/{kind}/{seed}/{chains}x{draws}" for kind in LOSSES}
+            keys = {kind: f"{name}/{kind}/{seed}/{chains}x{draws}" for kind in kinds}
             if all(key in store.records for key in keys.values()):
                 continue
             target = TARGETS[name]()

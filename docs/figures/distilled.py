@@ -32,7 +32,7 @@ def numbers() -> dict[str, Any]:
         draws = four.sample(size, torch.Generator().manual_seed(1))
         for name, loss in (("denoising", DenoisingLoss()), ("target score", TargetScoreLoss(four))):
             network = rdmc.distill(draws, loss=loss, training=_SHORT, progressbar=False)
-            ess[name].append(round(network.weights(four, _WEIGHTED, seed=1).ess / _WEIGHTED, 4))
+            ess[name].append(round(network.weights(four, _WEIGHTED, seed=1, tails=None).ess / _WEIGHTED, 4))
     few = four.sample(_SIZES[0], torch.Generator().manual_seed(1))
     history = rdmc.distill(few, training=Training(steps=2000, every=50, patience=1000), progressbar=False).history
     for column in ("step", "train", "held_out"):

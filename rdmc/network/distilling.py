@@ -45,6 +45,7 @@ def distill(
     training: Training | None = None,
     noise: NoiseLaw | None = None,
     sigma_range: tuple[float, float] | None = None,
+    like: ScoreNetwork | None = None,
     held_out: float | Literal["chain"] = 0.15,
     seed: int = 0,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -66,6 +67,8 @@ def distill(
         noise: How often each noise level is trained; :class:`LogUniform` by default.
         sigma_range: sigma_min and sigma_max in whitened coordinates; by default from the draws
             (:func:`rdmc.network.noise.noise_range`).
+        like: Take whitening and noise range of this network, so that the two can guide each other (:class:`NetworkGuide`).
+            Draws much narrower than its own are learnt less well.
         held_out: Share of the draws, taken at random, by which training is judged; ``"chain"`` takes the last chain
             whole, which is the right choice for draws that depend on each other.
         seed: Non-negative integer; the same seed gives the same bits.
@@ -94,9 +97,9 @@ def distill(
     training, noise = training or Training(), noise or LogUniform()
     split = _split(_checked(draws), held_out, known)
     everything = torch.cat(split)
-    affine = _whitening(everything)
+    affine, spread = _coordinates(_whitening(everything), like)
     train, held = (affine.to_white(part) for part in split)
-    levels = Levels(noise, *_range(sigma_range, train))
+    levels = Levels(noise, *_range(sigma_range, train, like))
     network = architecture.build(affine.dim, known, train.device)
     identity = {
         "what": "distill",
@@ -107,6 +110,7 @@ def distill(
         "training": repr(training),
         "levels": repr(levels),
         "seed": known,
+        "like": "" if like is None else repr((affine.centre.tolist(), affine.factor.tolist())),
         **library_versions(),
     }
     with (
@@ -123,6 +127,7 @@ def distill(
         process=EDM(levels.high),
         sigma_min=levels.low,
         affine=affine,
+        spread=spread,
         history=history,
         log_evidence=draws.log_evidence if isinstance(draws, Result) else None,
         log_evidence_mcse=draws.log_evidence_mcse if isinstance(draws, Result) else None,
@@ -185,7 +190,22 @@ def _whitening(x: Tensor) -> Affine:
     return Affine(centre, sd[:, None] * correlation)
 
 
-def _range(given: tuple[float, float] | None, z: Tensor) -> tuple[float, float]:
+def _coordinates(own: Affine, like: ScoreNetwork | None) -> tuple[Affine, Affine | None]:
+    """The coordinates, and where they are borrowed the moments of the draws in them."""
+    if like is None:
+        return own, None
+    if like.dim != own.dim:
+        raise ValueError(f"`like` must have the dimension of the draws: wanted {own.dim}, got {like.dim}")
+    borrowed = like.affine
+    factor = torch.linalg.solve(borrowed.factor, own.factor)
+    return borrowed, Affine(borrowed.to_white(own.centre[None])[0], factor)
+
+
+def _range(given: tuple[float, float] | None, z: Tensor, like: ScoreNetwork | None) -> tuple[float, float]:
+    if like is not None:
+        if given is not None:
+            raise ValueError(f"`sigma_range` must be left out with `like`, which has one of its own, got {given!r}")
+        return like.sigma_min, like.sigma_max
     if given is None:
         return noise_range(z)
     low, high = (float(value) for value in given)

@@ -3,8 +3,8 @@ r"""The probability flow of a denoiser, with the density that it gives: forwards
 .. math:: \frac{dx}{d\sigma} = \frac{x - D(x, \sigma)}{\sigma}, \qquad
           \frac{d}{d\sigma} \log p_\sigma(x(\sigma)) = -\frac{d - \operatorname{tr} \nabla D(x, \sigma)}{\sigma}
 
-(process EDM: alpha = 1, sigma = t). At sigma_max the law is taken to be N(0, (1 + sigma_max^2) I), which has the moments
-of whitened draws.
+(process EDM: alpha = 1, sigma = t). At sigma_max the law is given (:class:`rdmc.network.starting.Start`): normal with the moments
+of the draws.
 
 Two densities belong to it. That of the flow in continuous time can be asked for at any point, and has the error of the
 integrator. That of the map which some Heun steps make of the noise is the exact one of the draws that those steps give,
@@ -26,10 +26,13 @@ from rdmc.process import EDM
 from rdmc.steps.base import Estimate
 from rdmc.steps.heun import Heun
 
-__all__ = ["At", "Pushed", "Trace", "log_density", "log_start", "push"]
+__all__ = ["At", "LogStart", "Pushed", "Trace", "log_density", "push"]
 
 At: TypeAlias = Callable[[Tensor, float], Tensor]
 """``(x (B, d), sigma) -> (B, d)``: a denoiser at one noise level."""
+
+LogStart: TypeAlias = Callable[[Tensor], Tensor]
+"""``(n, d) -> (n,)``: the log density of the noise at the largest noise level."""
 
 Trace: TypeAlias = Literal["auto", "exact", "hutchinson"]
 
@@ -53,13 +56,7 @@ class Pushed(NamedTuple):
     folded: Tensor
 
 
-def log_start(z: Tensor, sigma: float) -> Tensor:
-    """``(n,)`` log N(z; 0, (1 + sigma^2) I)."""
-    variance, d = 1.0 + sigma**2, z.shape[-1]
-    return -0.5 * (z.square().sum(-1) / variance + d * math.log(2.0 * math.pi * variance))
-
-
-def push(denoise: At, process: EDM, times: tuple[float, ...], start: Tensor, centre: Tensor) -> Pushed:
+def push(denoise: At, process: EDM, times: tuple[float, ...], start: Tensor, log_start: LogStart) -> Pushed:
     """Heun steps from noise to draws, with the exact log density of the draws.
 
     Cost: 2 (d + 1) evaluations of the network a step and point.
@@ -68,8 +65,8 @@ def push(denoise: At, process: EDM, times: tuple[float, ...], start: Tensor, cen
         denoise: The denoiser.
         process: The process.
         times: Decreasing noise levels, the first is the horizon of the process.
-        start: ``(n, d)`` draws of N(centre, (1 + horizon^2) I).
-        centre: ``(1, d)``.
+        start: ``(n, d)`` draws of the noise.
+        log_start: Its log density.
     """
     heun, d = Heun(), start.shape[-1]
 
@@ -84,7 +81,7 @@ def push(denoise: At, process: EDM, times: tuple[float, ...], start: Tensor, cen
 
     parts = []
     for part in start.split(_rows(d)):
-        z, value = part, log_start(part - centre, times[0])
+        z, value = part, log_start(part)
         folded = torch.zeros(len(part), dtype=torch.bool, device=part.device)
         for t, s in pairwise(times):
             slope, z = torch.vmap(torch.func.jacrev(stepped, has_aux=True), in_dims=(0, None, None))(z, t, s)
@@ -102,6 +99,7 @@ def log_density(
     steps: int,
     trace: Trace,
     generator: torch.Generator,
+    log_start: LogStart,
     probes: int = 8,
 ) -> Tensor:
     """``(n,)`` log density of the flow in continuous time at ``(n, d)`` points, at noise level ``low``.
@@ -141,7 +139,7 @@ def log_density(
             e, ve = slope(x + width * c, u + width)
             x = x + (width / 6.0) * (a + 2.0 * b + 2.0 * c + e)
             volume = volume + (width / 6.0) * (va + 2.0 * vb + 2.0 * vc + ve)
-        parts.append(log_start(x, high) + volume)
+        parts.append(log_start(x) + volume)
     return torch.cat(parts)
 
 

@@ -2,51 +2,47 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from rdmc.coordinates import Affine
 from rdmc.density import Density, HasLogDensity, as_density
-from rdmc.grid import PolynomialGrid
+from rdmc.diagnostics.capture import Capture
 from rdmc.inner.base import require_count
-from rdmc.network.flow import At, Pushed, Trace, log_density, push
-from rdmc.network.guide import Guide
-from rdmc.network.methods import require_noise, step_named
-from rdmc.network.module import Architecture, DenoisingNetwork, seeded
+from rdmc.journal import Journal
+from rdmc.network.capture import captured
+from rdmc.network.denoiser import FittedDenoiser
+from rdmc.network.flow import Pushed, Trace, log_density, push
+from rdmc.network.guide import Guiding
+from rdmc.network.methods import step_named
+from rdmc.network.module import seeded
+from rdmc.network.starting import Tails
 from rdmc.network.storage import read, write
+from rdmc.network.walking import estimated, walk
 from rdmc.network.weights import IndependenceChains, Weights, chain, weigh
-from rdmc.posterior import score_from_mean
-from rdmc.process import EDM
-from rdmc.rng import Streams
-from rdmc.steps import Estimate, Step
+from rdmc.pilot import Pilot
+from rdmc.sampler import located
+from rdmc.steps import Step
+from rdmc.survey import Surveyor
 from rdmc.table import Table
 from rdmc.typing import LogDensity
 
 __all__ = ["ScoreNetwork"]
 
-_BATCH = 65536  # points that the network sees at once
+_TAILS = Tails()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class ScoreNetwork:
+class ScoreNetwork(FittedDenoiser):
     r"""A denoiser fitted to draws, and the density p that its probability flow gives.
 
-    In whitened coordinates z, where the draws have mean 0 and covariance I, the noised point is z_t = z_0 + sigma eps
-    (process EDM: the time is sigma). Points that go in and out are the user's, x = centre + factor z; their noise has covariance
-    sigma^2 factor factor^T. Types are float64 in and out; the network itself computes in float32.
+    Points that go in and out are the user's, in float64; the network itself computes in float32.
 
     Attributes:
-        module: The network.
-        architecture: Its size.
-        process: EDM, whose horizon is sigma_max.
-        sigma_min: Noise that draws keep, in whitened coordinates: the density is that of the data with this much noise.
-        affine: The whitening.
+        module, architecture, process, sigma_min, affine, spread: See :class:`rdmc.network.FittedDenoiser`.
         history: One row a look: step, train, held_out, learning_rate.
         log_evidence: Of the run it came from, or None.
         log_evidence_mcse: Its error, or None.
@@ -57,11 +53,6 @@ class ScoreNetwork:
         partial: Whether training was interrupted.
     """
 
-    module: DenoisingNetwork
-    architecture: Architecture
-    process: EDM
-    sigma_min: float
-    affine: Affine
     history: Table = field(default_factory=lambda: Table({}))
     log_evidence: float | None = None
     log_evidence_mcse: float | None = None
@@ -71,63 +62,9 @@ class ScoreNetwork:
     seed: int = 0
     partial: bool = False
 
-    @property
-    def dim(self) -> int:
-        """Dimension d."""
-        return self.affine.dim
-
-    @property
-    def sigma_max(self) -> float:
-        """Noise from which draws begin."""
-        return self.process.horizon
-
-    def _at(self, z: Tensor, sigma: float) -> Tensor:
-        """``(B, d)`` denoised whitened points; the form that the flow differentiates."""
-        mean: Tensor = self.module(z, z.new_full(z.shape[:-1], sigma))
-        return mean
-
-    def _given(self, x: Tensor) -> Tensor:
-        """``(n, d)`` the user's points in whitened coordinates."""
-        if not isinstance(x, Tensor) or x.ndim == 0 or x.shape[-1] != self.dim:
-            came = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-            raise ValueError(f"`x` must be a tensor of shape (..., {self.dim}), got {came}")
-        return self.affine.to_white(x.detach().to(self.affine.centre)).reshape(-1, self.dim)
-
-    def _times(self, steps: int) -> tuple[float, ...]:
-        require_count("steps", steps, 1)
-        return PolynomialGrid(levels=steps, end=self.sigma_min).times(self.process)
-
-    def _start(self, n: int, seed: int, guide: Guide | None) -> tuple[Streams, At, Tensor, Tensor]:
-        """Random numbers, the denoiser, the ``(1, d)`` mean of the whitened noise at sigma_max, and ``(n, d)`` draws of it."""
-        require_count("n", n, 1)
-        require_count("seed", seed, 0)
-        rng = Streams.seeded(seed, [n], [(0xD157, 1)], device=self.affine.centre.device)
-        noise = math.sqrt(1.0 + self.sigma_max**2) * rng.normal((n, self.dim))
-        centre = noise.new_zeros(1, self.dim)
-        if guide is None:
-            return rng, self._at, centre, noise
-        at = guide.wrapped(self._at, self.affine)
-        centre = at(centre, self.sigma_max)  # nearly the mean given the data
-        return rng, at, centre, centre + noise
-
-    @torch.no_grad()
-    def denoise(self, x: Tensor, sigma: float) -> Tensor:
-        """``(..., d)`` E[x_0 | x_t] at ``(..., d)`` points with noise level sigma > 0."""
-        require_noise("sigma", sigma)
-        z = self._given(x)
-        return self.affine.to_user(torch.cat([self._at(part, sigma) for part in z.split(_BATCH)])).view(x.shape)
-
-    @torch.no_grad()
-    def score(self, x: Tensor, t: float) -> Tensor:
-        """``(..., d)`` grad log p_t(x) with respect to x at ``(..., d)`` points; the time t > 0 is the noise level."""
-        require_noise("t", t)
-        z = self._given(x)
-        mean = torch.cat([self._at(part, t) for part in z.split(_BATCH)])
-        return self.affine.pull_back(score_from_mean(mean, z, 1.0, t)).view(x.shape)
-
     @torch.no_grad()
     def sample(
-        self, n: int, *, seed: int = 0, steps: int = 20, method: str | Step = "heun", guide: Guide | None = None
+        self, n: int, *, seed: int = 0, steps: int = 20, method: str | Step = "heun", guide: Guiding | None = None
     ) -> Tensor:
         """``(n, d)`` independent draws, at no evaluation of the target.
 
@@ -139,21 +76,17 @@ class ScoreNetwork:
             seed: Non-negative integer.
             steps: Steps on the grid of Karras et al. (rho = 7) from sigma_max to sigma_min.
             method: One of ``ancestral``, ``euler``, ``exponential``, ``heun``, ``multistep``, or a step of :mod:`rdmc.steps`.
-            guide: Draw given an observation: see :class:`Guide`.
+            guide: Draw given an observation (:class:`Guide`), or guided by a second network (:class:`NetworkGuide`).
 
         Raises:
             ValueError: If an argument is out of range, or the step is the bridge, which needs draws of x_0 and not means.
         """
         step = step_named(method)
-        rng, at, _, z = self._start(n, seed, guide)
-
-        def estimate(z: Tensor, t: float) -> Estimate:
-            mean = torch.cat([at(part, t) for part in z.split(_BATCH)])
-            return Estimate(mean, score_from_mean(mean, z, 1.0, t), mean)
-
-        memory = None
-        for t, s in pairwise(self._times(steps)):
-            z, memory = step(self.process, estimate, z, t, s, rng.normal(z.shape), memory)
+        rng = self.streams(n, seed, 1)
+        at, start = self.begin(guide)
+        z = start.draw(rng)
+        for _, reached in walk(self.process, estimated(at), step, self.times(steps), z, rng):
+            z = reached
         return self.affine.to_user(z)
 
     @torch.no_grad()
@@ -182,20 +115,24 @@ class ScoreNetwork:
             raise ValueError(f'`trace` must be "auto", "exact" or "hutchinson", got {trace!r}')
         z = self._given(x)
         generator = seeded(seed, 4, z.device)
-        value = log_density(self._at, self.sigma_min, self.sigma_max, z, steps, trace, generator, probes)
+        begin = self.begin()[1].log_prob
+        value = log_density(self.at, self.sigma_min, self.sigma_max, z, steps, trace, generator, begin, probes)
         return (value - self.affine.log_det()).view(x.shape[:-1])
 
     @torch.no_grad()
-    def draw(self, n: int, *, seed: int = 0, steps: int = 20, guide: Guide | None = None) -> tuple[Tensor, Pushed]:
+    def draw(
+        self, n: int, *, seed: int = 0, steps: int = 20, guide: Guiding | None = None, tails: Tails | None = None
+    ) -> tuple[Tensor, Pushed]:
         """``(n, d)`` draws by Heun steps with the exact log density of the law they have (that of the steps, not of their limit).
 
-        Without a guide they are the draws of :meth:`sample`. Cost: 2 (d + 1) evaluations of the network a step and draw.
+        Without ``tails`` they are the draws of :meth:`sample`. Cost: 2 (d + 1) evaluations of the network a step and draw.
 
         Returns:
             The draws, and the same in whitened coordinates with their log density *there* (less ``affine.log_det()`` here).
         """
-        _, at, centre, z = self._start(n, seed, guide)
-        found = push(at, self.process, self._times(steps), z, centre)
+        at, start = self.begin(guide, tails)
+        noise = start.draw(self.streams(n, seed, 1))
+        found = push(at, self.process, self.times(steps), noise, start.log_prob)
         return self.affine.to_user(found.z), found
 
     def weights(
@@ -205,11 +142,14 @@ class ScoreNetwork:
         *,
         seed: int = 0,
         steps: int = 20,
-        guide: Guide | None = None,
+        guide: Guiding | None = None,
+        tails: Tails | None = _TAILS,
     ) -> Weights:
         """Draws with weights under the target: consistent means, an unbiased evidence, and whether to trust both.
 
-        Law: E[w] = Z exactly, for any network and any ``steps``, as long as no step folds and q covers the target.
+        A share of the draws begins from heavier noise (:class:`Tails`), because the network's own tails are too short.
+
+        Law: E[w] = Z exactly, for any network, ``steps`` and ``tails``, as long as no step folds and q covers the target.
         Cost: n evaluations of ``log_density`` without gradient.
 
         Args:
@@ -218,13 +158,14 @@ class ScoreNetwork:
             n: Number of draws.
             seed: Non-negative integer.
             steps: Heun steps.
-            guide: Draw given an observation: see :class:`Guide`.
+            guide: See :class:`Guide` and :class:`NetworkGuide`.
+            tails: Share and width of the heavier noise; None for none, which are the draws of :meth:`sample`.
 
         Raises:
             NonFiniteDensityError: If log pi is NaN or +inf at a draw, or -inf at all.
         """
         density = as_density(log_density, self.dim, device=self.affine.centre.device)
-        x, found = self.draw(n, seed=seed, steps=steps, guide=guide)
+        x, found = self.draw(n, seed=seed, steps=steps, guide=guide, tails=tails)
         value, error = (None, None) if guide is not None else (self.log_evidence, self.log_evidence_mcse)
         known = None if value is None or error is None else (value, error)
         return weigh(density, x, found.log_density - self.affine.log_det(), found.folded, known)
@@ -268,8 +209,48 @@ class ScoreNetwork:
         if start is not None:
             points = torch.cat([start.to(points)[:, None], points], 1)
             log_q = torch.cat([self.log_density(start)[:, None], log_q], 1)
-        rng = Streams.seeded(seed, [chains], [(0xD157, 2)], device=points.device)
+        rng = self.streams(chains, seed, 2)
         return chain(density, points, log_q, rng.log_uniform((draws, chains)).T)
+
+    @torch.no_grad()
+    def capture(
+        self,
+        log_density: LogDensity | Density | HasLogDensity,
+        n: int = 2000,
+        *,
+        pilot: Surveyor | None = None,
+        seed: int = 0,
+        steps: int = 20,
+        method: str | Step = "heun",
+        guide: Guiding | None = None,
+    ) -> Capture:
+        """Which mode the draws of :meth:`sample` are in, level by level, with the window that theory expects.
+
+        A particle at x_t counts for the mode of a draw of x_0 given x_t, made by the network's own reverse equation.
+
+        Cost: that of the pilot in evaluations of ``log_density``; ``steps (steps + 1) / 2`` evaluations of the network a particle,
+        and those of its way.
+
+        Args:
+            log_density: As in :meth:`weights`; it is asked for the modes alone. With a guide, the conditional law.
+            n: Particles.
+            pilot: How modes are found; :class:`rdmc.Pilot` by default, :class:`rdmc.survey.Known` where they are known.
+            seed: Non-negative integer.
+            steps: Steps.
+            method: As in :meth:`sample`.
+            guide: As in :meth:`sample`.
+
+        Returns:
+            The table of :meth:`rdmc.Result.capture`; :func:`rdmc.plot_levels.capture_figure` draws it.
+
+        Raises:
+            ValueError: If an argument is out of range.
+            DensityError: If the pilot can't use the density.
+        """
+        step, pilot = step_named(method), Pilot() if pilot is None else pilot
+        density = as_density(log_density, self.dim, device=self.affine.centre.device)
+        survey = located(pilot, density, seed, Journal(density.counter))
+        return captured(self, survey, n, seed, steps, step, guide)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write a file without pickle, in one piece or not at all; :meth:`load` gives back every bit.

@@ -17,7 +17,7 @@ from rdmc.export import atomic_path
 __all__ = ["FORMAT_VERSION", "read", "write"]
 
 FORMAT_NAME = "rdmc.ScoreNetwork"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the file format; raised when a reader of the older one could not read the newer."""
 
 

@@ -26,7 +26,7 @@ def test_guide_is_exact_for_a_normal_law_and_a_linear_observation() -> None:
     row = known.affine.factor.T @ a / noise
     precision = (1 + sigma**-2) * torch.eye(2, dtype=F) + torch.outer(row, row)
     pull = z / sigma**2 + row * (y - a @ known.affine.centre) / noise
-    guided = guide.wrapped(known._at, known.affine)(z, sigma)
+    guided = guide.wrapped(known)(z, sigma)
     torch.testing.assert_close(guided, pull @ torch.linalg.inv(precision))
     white = torch.linalg.inv(torch.linalg.cholesky(covariance))
     x = known.sample(3000, seed=1, steps=40, guide=guide)

@@ -28,6 +28,7 @@ from rdmc.network.flow import log_density, push
 from rdmc.network.module import DenoisingNetwork
 from rdmc.network.noise import Levels, noise_range
 from rdmc.network.pareto import smooth
+from rdmc.network.starting import Start
 from rdmc.process import EDM
 from rdmc.rng import Streams
 from rdmc.score import KnownScale
@@ -164,6 +165,11 @@ def test_noise_range_follows_the_data() -> None:
     assert repeated > 0.5 * low
 
 
+def begin(dim: int, sigma: float) -> Start:
+    """Noise about whitened draws."""
+    return Start.noised(None, torch.zeros(dim, dtype=torch.float64), sigma, None)
+
+
 def lively(dim: int, seed: int = 0) -> DenoisingNetwork:
     """A network of random weights, the last layer included."""
     network = Architecture(width=16, depth=1).build(dim, seed)
@@ -178,9 +184,11 @@ def test_hutchinson_is_the_exact_trace_in_mean() -> None:
         return network(x, x.new_full(x.shape[:-1], t))
 
     z = torch.tensor([[0.3, -0.5, 1.0]], dtype=torch.float64)
-    exact = log_density(at, 0.05, 5.0, z, 8, "exact", torch.Generator())
+    exact = log_density(at, 0.05, 5.0, z, 8, "exact", torch.Generator(), begin(3, 5.0).log_prob)
     many = z.expand(4000, 3).contiguous()
-    noisy = log_density(at, 0.05, 5.0, many, 8, "hutchinson", torch.Generator().manual_seed(1), probes=1)
+    noisy = log_density(
+        at, 0.05, 5.0, many, 8, "hutchinson", torch.Generator().manual_seed(1), begin(3, 5.0).log_prob, probes=1
+    )
     assert_within(noisy.mean(), exact[0], noisy.std() / 4000**0.5, 4000, label="log density")
 
 
@@ -213,7 +221,7 @@ def test_integrator_has_order_four() -> None:
     low, high = 0.1, 60.0
 
     def at(steps: int) -> Tensor:
-        return log_density(denoised, low, high, x, steps, "exact", torch.Generator())
+        return log_density(denoised, low, high, x, steps, "exact", torch.Generator(), begin(2, high).log_prob)
 
     finest = at(128)
     torch.testing.assert_close(finest, noised(x, low), rtol=0, atol=2e-3)  # what is left is the start at sigma_max
@@ -228,7 +236,7 @@ def test_density_of_the_draws_is_exact_for_any_number_of_steps(steps: int) -> No
     generator = torch.Generator().manual_seed(steps)
     start = math.sqrt(1 + high**2) * torch.randn(n, 2, generator=generator, dtype=torch.float64)
     times = tuple(high * (0.2 / high) ** (k / steps) for k in range(steps + 1))
-    found = push(denoised, EDM(high), times, start, start.new_zeros(1, 2))
+    found = push(denoised, EDM(high), times, start, begin(2, high).log_prob)
     target = noised(found.z, 0.2)
     weight = (target - found.log_density).exp()
     assert not bool(found.folded.any())
@@ -237,7 +245,8 @@ def test_density_of_the_draws_is_exact_for_any_number_of_steps(steps: int) -> No
     square = found.z.square().sum(-1)
     assert_within((weight * square).mean(), truth, (weight * square).std() / n**0.5, n, label="second moment")
     if steps == 3:  # the flow in continuous time is not the law of so few steps, and the same test says so
-        off = (target - log_density(denoised, 0.2, high, found.z, 16, "exact", generator)).exp() * square
+        flow = log_density(denoised, 0.2, high, found.z, 16, "exact", generator, begin(2, high).log_prob)
+        off = (target - flow).exp() * square
         assert abs(off.mean() - truth) > 5 * off.std() / n**0.5, (off.mean(), truth, off.std())
 
 
