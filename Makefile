@@ -65,6 +65,7 @@ smoke: $(STAMP)
 	$(BIN)/python -m benchmarks.calibration --smoke
 	$(BIN)/python -m benchmarks.precision --smoke
 	$(BIN)/python -m benchmarks.speed --smoke
+	$(BIN)/python -m benchmarks.speed_float32 --smoke
 	$(BIN)/python -m benchmarks.sbc --smoke
 	$(BIN)/python -m benchmarks.scale --smoke
 	$(BIN)/python -m benchmarks.path_weights --smoke

@@ -1,13 +1,14 @@
 """How near a run is to the time of its gradients alone, and what a user waits for.
 
-    python -m benchmarks.speed [--parts overhead,quality,scale,start] [--repeats N] [--device cuda] [--readme] [--smoke] [--out DIR]
+    python -m benchmarks.speed [--parts overhead,quality,scale,start] [--again] [--repeats N] [--device cuda] [--readme] [--smoke]
 
 1. overhead: the time of a run over that of the same batches of gradients, in interleaved pairs.
 2. quality: wall time of ``auto`` and of the baselines at a few budgets, and whether the mode weights are right.
 3. scale: cost per draw from 1e3 to 1e6 draws, and peak memory, each run in a process of its own.
 4. start: seconds until an import, the help text and a first result are there.
 
-Records go to ``speed.jsonl`` one by one, so the run can stop and go on; ``--parts none`` makes the tables of what is there.
+Records go to ``speed.jsonl`` one by one, so the run can stop and go on; ``--parts none`` makes the tables of what is there, and
+``--again`` forgets the parts named first (leave it out to go on).
 """
 
 from __future__ import annotations
@@ -44,8 +45,7 @@ BASELINES = ("mala", "hmc", "annealed-langevin", "parallel-tempering", "emcee", 
 BUDGETS = (30.0, 300.0)
 WITHIN = 0.02  # of the total variation of independent draws
 SCALE = (1_000, 10_000, 100_000, 1_000_000)
-STEPS = {"GMM-40, d = 2": 60}  # gradient evaluations a chain, of the kernels; fewer where one takes long
-FEW = 12
+STEPS = 100  # gradient evaluations a chain of the kernels, their default
 PARTS = ("overhead", "quality", "scale", "start")
 
 Record = dict[str, Any]
@@ -57,7 +57,7 @@ def overhead(repeats: int, device: str) -> Iterator[Work]:
     for name, build in TARGETS.items():
         target = build()
         for sampler in SAMPLERS:
-            task = partial(measure, target, sampler, repeats, STEPS.get(name, FEW), device)
+            task = partial(measure, target, sampler, repeats, STEPS, device)
             yield f"overhead/{name}/{sampler}/{device}", lambda name=name, task=task: {"target": name} | task()
 
 
@@ -98,7 +98,7 @@ def rows(head: Sequence[str], body: Sequence[Sequence[object]]) -> str:
 
 def overhead_table(records: Sequence[Record]) -> str:
     """One row a target and sampler."""
-    head = ("target", "sampler", "largest batch", "run, s", "its gradients alone, s", "run / gradients", "stages alone")
+    head = ("target", "sampler", "largest batch", "run, s", "its gradients, s", "run / gradients", "stages", "least")
     body = [
         (
             r["target"],
@@ -108,6 +108,7 @@ def overhead_table(records: Sequence[Record]) -> str:
             f"{r['alone']:.2f}",
             f"{r['whole_over_gradients']:.2f}",
             f"{r['stages_over_gradients']:.2f}",
+            f"{r['least']:.2f}" if r.get("least") else "",
             f"{r['pilot_seconds']:.2f}",
             f"{r['with_pilot']:.2f}",
         )
@@ -163,8 +164,9 @@ def report(records: Sequence[Record]) -> str:
     parts = [f"{' to '.join(sorted({dates[0], dates[-1]}))}, {'; '.join(sorted({r['versions'] for r in records}))}."]
     texts = {
         "overhead": (
-            f"Median of the pairs' ratios, process time. `mala` and `hmc` run {CHAINS:,} chains, `auto` and `rdmc` {DRAWS:,} draws "
-            "of one population, one batch. Stages are the run without what it does once: streams, checks, the result.",
+            f"Median of the pairs' ratios, process time. `mala` and `hmc` run {CHAINS:,} chains of {STEPS} gradients, `auto` and "
+            f"`rdmc` {DRAWS:,} draws of one population, one batch. Stages are the run without what it does once: streams, checks, "
+            "the result. Least: the gradients, their noise and accept or stay, and nothing else, over the gradients.",
             overhead_table,
         ),
         "quality": (
@@ -188,12 +190,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--seeds", type=int, default=1, help="of the runs to a quality")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--again", action="store_true", help="forget the records of these parts first")
     parser.add_argument("--readme", action="store_true", help="put the tables into benchmarks/README.md")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     a = parser.parse_args()
     torch.set_num_threads(1)
     store = Store(None if a.smoke else a.out / "speed.jsonl")
+    if a.again:
+        store.forget(tuple(f"{part}/" for part in a.parts.split(",")))
     plans = {
         "overhead": lambda: overhead(a.repeats, a.device),
         "quality": lambda: quality_runs(a.seeds),

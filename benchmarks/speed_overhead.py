@@ -20,6 +20,8 @@ import rdmc
 import targets
 from rdmc.baselines import LongChains
 from rdmc.kernels import HMC, MALA
+from rdmc.kernels.base import State, metropolis
+from rdmc.rng import SHARD_SIZE, Streams
 from targets.base import Target
 from targets.regression import LogisticRegression
 
@@ -48,6 +50,7 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "GMM-40, d = 2": targets.gmm40,
 }
 SAMPLERS = ("auto", "mala", "hmc", "rdmc")
+KERNELS = {"mala": MALA(), "hmc": HMC()}
 
 
 class Counted:
@@ -103,8 +106,8 @@ class Timed:
 
 def engine(name: str, steps: int) -> tuple[Any, int, int]:
     """A sampler with its draws and chains; kernels run ``steps`` gradient evaluations a chain."""
-    if name in ("mala", "hmc"):
-        return LongChains(MALA() if name == "mala" else HMC(), budget=steps), 1, CHAINS
+    if name in KERNELS:
+        return LongChains(KERNELS[name], budget=steps), 1, CHAINS
     return {"auto": rdmc.Auto, "rdmc": rdmc.RDMC}[name](), DRAWS, 1
 
 
@@ -130,6 +133,19 @@ def replay(target: Target, sizes: Counter[int], points: Tensor, clock: Callable[
     return clock() - began
 
 
+def beside(points: Tensor, clock: Callable[[], float]) -> float:
+    """Seconds of what a transition of all chains does beside its gradients however it is written: its noise, and accept or stay."""
+    x, y = points[:CHAINS], points[CHAINS : 2 * CHAINS]
+    sizes = [min(SHARD_SIZE, CHAINS - first) for first in range(0, CHAINS, SHARD_SIZE)]
+    rng = Streams.seeded(0, sizes, [(i,) for i in range(len(sizes))], dtype=x.dtype, device=x.device)
+    state, proposal = State(x, x[:, 0], x), State(y, y[:, 0], y)
+    log_ratio = (y - x)[:, 0]
+    began = clock()
+    rng.normal(x.shape)
+    metropolis(state, proposal, log_ratio, rng.log_uniform(log_ratio.shape))
+    return clock() - began
+
+
 def measure(target: Target, name: str, repeats: int, steps: int, device: str) -> dict[str, Any]:
     """Medians over pairs of a run and its gradients: the whole run, its stages alone; and the pilot, once."""
     clock = clock_of(device)
@@ -142,7 +158,7 @@ def measure(target: Target, name: str, repeats: int, steps: int, device: str) ->
     points = first.samples.flatten(0, 1)
     points = points.repeat(-(-2 * max(CHAINS, DRAWS) // len(points)), 1)
     pilot = replay(moved, timed.pilot_sizes, points, clock)
-    whole, stages, alone = [], [], []
+    whole, stages, alone, floor = [], [], [], []
     for _ in range(repeats):
         counted.sizes.clear()
         timed.stages, timed.points = 0.0, 0
@@ -151,6 +167,9 @@ def measure(target: Target, name: str, repeats: int, steps: int, device: str) ->
         whole.append(clock() - began)
         stages.append(timed.stages)
         alone.append(replay(moved, counted.sizes, points, clock))
+        if name in KERNELS:
+            transitions = steps / KERNELS[name].gradients
+            floor.append(1.0 + transitions * beside(points, clock) / alone[-1])
     share = timed.points / counted.points  # of the gradients that are evaluated in stages
     return {
         "sampler": name,
@@ -160,6 +179,7 @@ def measure(target: Target, name: str, repeats: int, steps: int, device: str) ->
         "alone": round(statistics.median(alone), 4),
         "whole_over_gradients": round(statistics.median(a / b for a, b in zip(whole, alone, strict=True)), 3),
         "stages_over_gradients": round(statistics.median(a / b for a, b in zip(stages, alone, strict=True)) / share, 3),
+        "least": round(statistics.median(floor), 3) if floor else None,
         "with_pilot": round(
             statistics.median((a + timed.pilot) / (b + pilot) for a, b in zip(whole, alone, strict=True)), 3
         ),

@@ -45,6 +45,12 @@ class Store:
                 record = json.loads(line)
                 self.records[record["key"]] = record
 
+    def forget(self, beginnings: tuple[str, ...]) -> None:
+        """Drop the records whose keys begin with one of these, from the file too."""
+        self.records = {key: record for key, record in self.records.items() if not key.startswith(beginnings)}
+        if self.path is not None and self.path.exists():
+            self.path.write_text("".join(json.dumps(record) + "\n" for record in self.records.values()))
+
     def get(self, key: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The record of that key, measured now if it was not before."""
         if key not in self.records:
