@@ -18,6 +18,7 @@ from rdmc.arguments import whole
 from rdmc.atlas import STRANGE, TAIL, Atlas
 from rdmc.coordinates import InCoordinates
 from rdmc.mixture import GaussianMixture
+from rdmc.overlooked import overlooked
 from rdmc.rng import Streams
 from rdmc.survey import Survey
 from rdmc.typing import BatchedDensity
@@ -115,8 +116,10 @@ class Pilot:
         chosen = [_outstanding(atlas, points, value, rivals, df) for df in (None, TAIL)]
         return torch.cat([points[torch.cat(chosen)], points[: self.starts - 2 * rivals]])
 
-    def _scan(self, atlas: Atlas, rng: Streams) -> Tensor:
+    def _scan(self, atlas: Atlas, rng: Streams) -> tuple[Tensor, float]:
         """At most ``4 starts`` starting points: of ``starts^2 x scan``, at each distance the one with the strangest slope.
+
+        With it comes the share of modes that none of all these points would have shown.
 
         A narrow mode beside a wide one draws ascents only from a small ball about itself, so many points are looked at. They
         lie about the known modes, in their shape and in all directions alike, as a mode that is thin in some direction says
@@ -133,12 +136,13 @@ class Pilot:
             drawn = [law.widened(widening).draw(rng, (share,))[0] for law in laws]
             points = torch.cat(drawn).flatten(0, 1)
             slope, value = atlas.slope(points)
-            shells.append((points, slope, atlas.excess(points, value, TAIL)[1]))
-        points, slope, explained = (torch.cat(part) for part in zip(*shells, strict=True))
+            shells.append((points, value, slope, atlas.excess(points, value, TAIL)[1]))
+        points, value, slope, explained = (torch.cat(part) for part in zip(*shells, strict=True))
         equal = _equals(explained, 4 * self.starts)
         strange = (slope[equal] - slope[equal].nanmedian(1, keepdim=True).values).abs().nan_to_num(0.0, torch.inf)
         most, at = strange.max(1)
-        return points[equal[torch.arange(len(at), device=at.device), at][most > STRANGE]]
+        chosen = equal[torch.arange(len(at), device=at.device), at][most > STRANGE]
+        return points[chosen], overlooked(atlas, points, value)
 
     def run(self, f: BatchedDensity, rng: Streams) -> Survey:
         """Find modes, coordinates and the surrogate.
@@ -158,7 +162,7 @@ class Pilot:
         require_finite_mass(scaled, origin, torch.eye(f.dim, dtype=origin.dtype, device=origin.device))
         atlas = Atlas(scaled)
         atlas.add(torch.cat([origin[None], affine.to_white(reached.x)]))
-        quiet, endless = 0, False
+        quiet, endless, missed = 0, False, math.nan
         for _ in range(1, self.rounds):
             known = len(atlas.heavy())
             atlas.add(self._next_points(atlas, rng))
@@ -167,12 +171,13 @@ class Pilot:
             if endless:
                 break
             if quiet >= self.patience and atlas.unseen() <= self.unseen:
-                atlas.add(self._scan(atlas, rng))
+                strange, missed = self._scan(atlas, rng)
+                atlas.add(strange)
                 if len(atlas.heavy()) <= known:
                     break
                 quiet = 0
         mixture, peak, hits = atlas.sketch(min(self.modes, _SKETCH)) if endless else atlas.surrogate(self.modes)
-        return Survey(affine, mixture, peak, hits, atlas.unseen()).whitened()
+        return Survey(affine, mixture, peak, hits, atlas.unseen(), missed).whitened()
 
 
 def extended(f: BatchedDensity, survey: Survey, points: Tensor) -> Survey:
@@ -192,7 +197,7 @@ def extended(f: BatchedDensity, survey: Survey, points: Tensor) -> Survey:
     if len(atlas.mean) <= known:
         return survey
     mixture, peak, hits = atlas.surrogate(len(atlas.mean))
-    return Survey(survey.affine, mixture, peak, hits, atlas.unseen())
+    return Survey(survey.affine, mixture, peak, hits, atlas.unseen(), survey.overlooked)
 
 
 def _outstanding(atlas: Atlas, points: Tensor, value: Tensor, count: int, df: int | None) -> Tensor:

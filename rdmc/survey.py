@@ -33,6 +33,7 @@ class Survey:
         peak: ``(K,)`` log density at each mode.
         hits: ``(K,)`` ascents that ended at each mode.
         unseen: Good-Turing estimate of the probability that one more ascent would find a new mode.
+        overlooked: Share of smaller modes that the search would have missed (:func:`rdmc.overlooked.overlooked`), NaN if unknown.
     """
 
     affine: Affine
@@ -40,6 +41,7 @@ class Survey:
     peak: Tensor
     hits: Tensor
     unseen: float
+    overlooked: float = math.nan
 
     @property
     def modes(self) -> Tensor:

@@ -44,6 +44,7 @@ LAYERS = (
     ),
     ("posterior", "kernels", "optimise", "curvature"),
     ("inner", "steps", "atlas", "approach", "survey"),
+    ("overlooked",),
     ("pilot", "score"),
     ("schedule", "start", "sampler", "level", "job", "spread", "assembly", "error_terms", "error_transport", "capture"),
     ("correct", "path"),

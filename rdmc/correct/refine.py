@@ -29,6 +29,7 @@ STAGE_COLUMNS = (
     "reference",
     "components",
     "unseen",
+    "overlooked",
     "temperatures",
     "forward",
     "reverse",
@@ -80,7 +81,7 @@ class _Log:
     rows: list[dict[str, object]] = field(default_factory=list)
 
     def add(
-        self, stage: str, reference: str, components: int, unseen: float, trial: Trial | None, shift: float
+        self, stage: str, reference: str, components: int, survey: Survey, trial: Trial | None, shift: float
     ) -> None:
         judgement = trial.judgement if trial is not None else _UNJUDGED
         now, clock = (self.density.counter.gradients, self.density.counter.densities), time.perf_counter()
@@ -89,7 +90,8 @@ class _Log:
                 "stage": stage,
                 "reference": reference,
                 "components": components,
-                "unseen": unseen,
+                "unseen": survey.unseen if trial is None else math.nan,
+                "overlooked": survey.overlooked if trial is None else math.nan,
                 "temperatures": len(trial.ladder.rungs) if trial is not None else 0,
                 **judgement._asdict(),
                 "log_evidence": trial.log_evidence + shift if trial is not None else math.nan,
@@ -187,7 +189,7 @@ class Refinement:
             DensityError: If the density is finite at none of the draws of the first reference.
         """
         log = _Log(density, journal.began)
-        log.add("locate", "modes", survey.surrogate.components, survey.unseen, None, 0.0)
+        log.add("locate", "modes", survey.surrogate.components, survey, None, 0.0)
 
         def streams(round_: int) -> Streams:
             return Streams.seeded(seed, [self.particles], [(key, round_)], dtype=density.dtype, device=density.device)
@@ -204,7 +206,7 @@ class Refinement:
         quiet, evidence, highest = 0, math.nan, -math.inf
         for round_ in range(1, self.rounds + 1):
             trial = journal.step(f"temper {round_}", partial(self.tempering.learn, target, reference, streams(round_)))
-            log.add("temper", reference.name, reference.guide.components, math.nan, trial, shift)
+            log.add("temper", reference.name, reference.guide.components, survey, trial, shift)
             *before, now = tried = _judged_by_all(tried, _Tried(reference, trial))
             score = now.trial.judgement.score
             progress = now.merit > _GAIN * max((one.merit for one in before), default=0.0)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rdmc.correct.judge import Judgement
 from rdmc.table import Table
 
-__all__ = ["HasStages", "evidence_settled", "jumps_accepted", "modes_complete", "reference_covers"]
+__all__ = ["HasStages", "evidence_settled", "jumps_accepted", "modes_complete", "reference_covers", "unseen"]
 
 _UNSEEN = 0.05
 _MOVING = 0.5
@@ -38,6 +38,18 @@ def _trials(result: HasStages) -> list[Mapping[str, Any]]:
     return [row for row in result.stages if row.get("stage") == "temper"]
 
 
+def unseen(result: HasStages) -> str:
+    """What no draw can show, and, where a search has told, how much of it there may be."""
+    known = [row["overlooked"] for row in result.stages if row.get("stage") == "locate" and "overlooked" in row]
+    general = "A mode that every population missed cannot be seen from the draws."
+    if not known or math.isnan(known[0]):
+        return general
+    return (
+        f"{general} The search would have overlooked {known[0]:.0%} of modes half as wide and a tenth as heavy as the heaviest, "
+        "at places up to 20 of its widths away."
+    )
+
+
 def modes_complete(result: HasStages) -> list[str]:
     """Ascents that kept finding modes, where the reference that was used is a list of modes."""
     trials = _trials(result)
@@ -54,13 +66,18 @@ def modes_complete(result: HasStages) -> list[str]:
 
 
 def evidence_settled(result: HasStages) -> list[str]:
-    """Trials whose evidence was still moving when the rounds ended, with a reference that hardly serves."""
-    logs = [float(row["log_evidence"]) for row in _trials(result)]
-    if len(logs) < 2 or not abs(logs[-1] - logs[-2]) > _MOVING:
+    """Trials whose evidence was still moving when the rounds ended: the last two, or three if the reference hardly serves yet.
+
+    A reference that lacks a place gives too little evidence, and a little more in every round in which it creeps towards it.
+    """
+    trials = _trials(result)
+    window = trials[-3:] if trials and trials[-1].get("reverse", math.nan) < _HARDLY else trials[-2:]
+    logs = [float(row["log_evidence"]) for row in window]
+    if len(logs) < 2 or not max(logs) - min(logs) > _MOVING:
         return []
     return [
-        f"The reference was still changing when the rounds ended: the last took the log evidence from {logs[-2]:.4g} to "
-        f"{logs[-1]:.4g}. There may be more mass than was found; allow more `rounds`, or transform the model."
+        f"The reference was still changing when the rounds ended: the last {len(logs) - 1} took the log evidence from "
+        f"{logs[0]:.4g} to {logs[-1]:.4g}. There may be more mass than was found; allow more `rounds`, or transform the model."
     ]
 
 

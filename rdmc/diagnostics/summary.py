@@ -9,6 +9,7 @@ import numpy as np
 
 from rdmc.diagnostics.convergence import rhat_threshold
 from rdmc.diagnostics.rules import ResultLike
+from rdmc.diagnostics.stage_rules import unseen
 from rdmc.table import Table
 
 __all__ = ["Summarisable", "summarise"]
@@ -128,7 +129,7 @@ def _coordinates(result: Summarisable) -> list[str]:
 def _problems(result: Summarisable) -> list[str]:
     problems = result.check()
     if not problems:
-        return ["", "No problems found. (A mode that every population missed cannot be seen from the draws.)"]
+        return ["", textwrap.fill(f"No problems found. ({unseen(result)})", 100)]
     lines = [textwrap.fill(text, 100, initial_indent="  - ", subsequent_indent="    ") for text in problems]
     return ["", f"Problems ({len(problems)}):", *lines]
 

@@ -7,6 +7,7 @@ from typing import Any
 from rdmc.capture import tells_more
 from rdmc.comparison import COLUMNS, Comparison
 from rdmc.diagnostics.convergence import rhat_threshold
+from rdmc.diagnostics.stage_rules import unseen
 from rdmc.reporting.parts import Section, Verdict, cell, sheet, with_error
 from rdmc.reporting.subject import Subject
 from rdmc.result import Result
@@ -15,7 +16,6 @@ __all__ = ["comparison_section", "configurations", "facts", "headline", "verdict
 
 GRAVEST = 3
 _SHOWN = tuple(name for name in COLUMNS if name not in ("log_evidence_mcse", "first_problem"))  # told beside, and below
-UNSEEN = "A mode that every population missed cannot be seen from the draws."
 
 
 def headline(subject: Subject) -> str:
@@ -97,7 +97,9 @@ def verdict(subject: Subject) -> Verdict:
     problems = result.check()
     lead = [text for text in (_numbers(result), _unchecked(result)) if text]
     if not problems:
-        return Verdict(True, "No known problem", ("No rule of `Result.check` has anything to report.", *lead, UNSEEN))
+        return Verdict(
+            True, "No known problem", ("No rule of `Result.check` has anything to report.", *lead, unseen(result))
+        )
     title = f"{len(problems)} known problem{'s' if len(problems) > 1 else ''}"
     more = [f"… and {len(problems) - GRAVEST} more, under All warnings."] if len(problems) > GRAVEST else []
     return Verdict(False, title, tuple(lead), (*problems[:GRAVEST], *more))
@@ -120,7 +122,7 @@ def _verdict_of_comparison(subject: Subject) -> Verdict:
         state = "" if row["status"] == "ok" else row["status"]
         head = ", ".join(part for part in (state, count) if part)
         items.append(f"{row['sampler']}: {head}. {row['first_problem'] or ''}".strip())
-    return Verdict(len(fine) == len(table), title, (*lead, UNSEEN), tuple(items))
+    return Verdict(len(fine) == len(table), title, tuple(lead), tuple(items))
 
 
 def comparison_section(comparison: Comparison) -> Section:
@@ -156,4 +158,5 @@ def warnings_section(subject: Subject) -> Section:
             if row["status"] in ("failed", "not run"):
                 items.append(f"{row['sampler']} ({row['status']}, seed {row['seed']}): {row['first_problem'] or '-'}")
     lead = () if items else ("`Result.check` lists none.",)
-    return Section("warnings", "All warnings", (*lead, UNSEEN), items=tuple(items))
+    told = dict.fromkeys(unseen(run) for run in subject.results.values())
+    return Section("warnings", "All warnings", (*lead, *told), items=tuple(items))

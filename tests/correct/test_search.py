@@ -39,7 +39,7 @@ def test_a_scan_chooses_the_points_that_see_a_spike() -> None:
     atlas.add(torch.full((1, 2), -2.0, dtype=F))
     assert len(atlas.mean) == 1 and float(atlas.mean[0].norm()) < 0.1
     before = density.counter.densities
-    points = pilot._scan(atlas, streams(16))
+    points, _ = pilot._scan(atlas, streams(16))
     assert density.counter.densities - before == 2 * 16**2 * 64
     assert 3 <= len(points) <= 64
     assert bool((f(points) > -0.5 * points.square().sum(-1) + 0.1).all())
@@ -157,7 +157,7 @@ def test_a_scan_that_finds_nothing_ends_the_search_also_beside_a_light_mode() ->
             events.append("round")
             return super()._next_points(atlas, rng)
 
-        def _scan(self, atlas: Atlas, rng: Streams) -> Tensor:
+        def _scan(self, atlas: Atlas, rng: Streams) -> tuple[Tensor, float]:
             assert len(atlas.mean) == 2 and len(atlas.heavy()) == 1
             events.append("scan")
             return super()._scan(atlas, rng)

@@ -7,16 +7,22 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from rdmc.diagnostics.stage_rules import evidence_settled, jumps_accepted, modes_complete, reference_covers
+from rdmc.diagnostics.stage_rules import (
+    evidence_settled,
+    jumps_accepted,
+    modes_complete,
+    reference_covers,
+    unseen,
+)
 from rdmc.table import Table
 
 NAN = float("nan")
 
 
 def seen(
-    unseen: float = 0.0, logs: tuple[float, ...] = (1.0,), reference: str = "modes", jump: float = 0.5
+    new: float = 0.0, logs: tuple[float, ...] = (1.0,), reference: str = "modes", jump: float = 0.5
 ) -> SimpleNamespace:
-    rows = [{"stage": "locate", "reference": "modes", "components": 7, "unseen": unseen, "log_evidence": NAN}]
+    rows = [{"stage": "locate", "reference": "modes", "components": 7, "unseen": new, "log_evidence": NAN}]
     rows += [
         {"stage": "temper", "reference": reference, "components": 7, "unseen": NAN, "log_evidence": log} for log in logs
     ]
@@ -29,11 +35,19 @@ def test_nothing_is_said_of_a_run_without_stages_or_trouble() -> None:
         assert reference_covers(result) == []
 
 
+def test_what_no_draw_shows_is_told_with_what_the_search_could_see() -> None:
+    plain = unseen(SimpleNamespace(stages=Table({}), inner={}))
+    rows = [{"stage": "locate", "overlooked": 0.92}, {"stage": "temper", "overlooked": NAN}]
+    told = unseen(SimpleNamespace(stages=Table.from_rows(rows), inner={}))
+    assert told.startswith(plain) and "overlooked 92% of modes" in told
+    assert unseen(SimpleNamespace(stages=Table.from_rows([{"stage": "locate", "overlooked": NAN}]), inner={})) == plain
+
+
 def test_modes_that_are_still_being_found() -> None:
-    (message,) = modes_complete(seen(unseen=0.25))
+    (message,) = modes_complete(seen(new=0.25))
     assert "7 are known" in message and "25%" in message
-    assert modes_complete(seen(unseen=0.04)) == []
-    assert modes_complete(seen(unseen=0.9, reference="product")) == []  # it needs no list of modes
+    assert modes_complete(seen(new=0.04)) == []
+    assert modes_complete(seen(new=0.9, reference="product")) == []  # it needs no list of modes
 
 
 @pytest.mark.parametrize(("logs", "speaks"), [((-5.0, -1.0), True), ((-5.0, -1.0, -0.9), False), ((-1.0,), False)])
@@ -41,6 +55,15 @@ def test_an_evidence_that_moved_in_the_last_round(logs: tuple[float, ...], speak
     found = evidence_settled(seen(logs=logs))
     assert bool(found) is speaks
     assert not speaks or "from -5 to -1" in found[0]
+
+
+@pytest.mark.parametrize(("reverse", "speaks"), [(0.001, True), (0.1, False)])
+def test_an_evidence_that_creeps_up_with_a_reference_that_hardly_serves(reverse: float, speaks: bool) -> None:
+    logs = (-9.0, -5.0, -4.7, -4.4)
+    rows = [{"stage": "temper", "log_evidence": log, "forward": 0.1, "reverse": reverse, "jump": 0.1} for log in logs]
+    found = evidence_settled(SimpleNamespace(stages=Table.from_rows(rows), inner={}))
+    assert bool(found) is speaks
+    assert not speaks or "from -5 to -4.4" in found[0]
 
 
 def test_jumps_that_hardly_succeed() -> None:
