@@ -63,6 +63,7 @@ smoke: $(STAMP)
 	$(BIN)/python -m benchmarks.peers --smoke
 	$(BIN)/python -m benchmarks.auto --smoke
 	$(BIN)/python -m benchmarks.calibration --smoke
+	$(BIN)/python -m benchmarks.unlike --smoke
 	$(BIN)/python -m benchmarks.precision --smoke
 	$(BIN)/python -m benchmarks.speed --smoke
 	$(BIN)/python -m benchmarks.speed_float32 --smoke

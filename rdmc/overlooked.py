@@ -12,6 +12,7 @@ from rdmc.atlas import Atlas
 __all__ = ["overlooked"]
 
 _PLACES = 256
+_BLOCK = 32
 _WIDTH = 0.5
 _MASS = 0.1
 
@@ -42,6 +43,10 @@ def overlooked(atlas: Atlas, x: Tensor, value: Tensor) -> float:
     place = place[value[place] < top]
     if len(place) == 0:
         return math.nan
-    # one of the points is the place itself; NaN is never exceeded
-    seen = [(top - 0.5 * (u - u[i]).square().sum(1) > value).sum() > 1 for i in place]
-    return 1.0 - float(torch.stack(seen).double().mean())
+    square = u.square().sum(1)
+    seen = []
+    for at in place.split(_BLOCK):
+        distance = square[at, None] + square - 2.0 * (u[at] @ u.T)
+        # one of the points is the place itself; NaN is never exceeded
+        seen.append((top - 0.5 * distance > value).sum(1) > 1)
+    return 1.0 - float(torch.cat(seen).double().mean())
