@@ -75,8 +75,8 @@ def report(records: Sequence[Record]) -> str:
     if not records:
         return "Nothing measured yet."
     rows = [
-        "| d | problems | right | their evidence within max(.1, 3 se) | their KS, exact draws = 1 | wrong | overlooked: right, wrong "
-        "| gradients a draw | densities a draw |",
+        "| d | problems | right | their evidence within max(.1, 3 se) | their KS, exact draws = 1 | wrong "
+        "| overlooked: right, wrong | gradients a draw | densities a draw |",
         "|---" * 9 + "|",
     ]
     for low, high in DIMENSIONS:

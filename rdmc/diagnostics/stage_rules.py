@@ -44,8 +44,9 @@ def unseen(result: HasStages) -> str:
     general = "A mode that every population missed cannot be seen from the draws."
     if not known or math.isnan(known[0]):
         return general
+    share = f"{known[0]:.0%}" if known[0] >= 0.01 else "less than 1%"
     return (
-        f"{general} The search would have overlooked {known[0]:.0%} of modes half as wide and a tenth as heavy as the heaviest, "
+        f"{general} The search would have overlooked {share} of modes half as wide and a tenth as heavy as the heaviest, "
         "at places up to 20 of its widths away."
     )
 
