@@ -41,7 +41,8 @@ def fit_mixture(points: Tensor, most: int, seed: int = 0) -> GaussianMixture:
     from sklearn.mixture import BayesianGaussianMixture
 
     m, d = points.shape
-    affine = whitening(points)
+    exact = points.detach().cpu().double()  # squares of single precision overflow where widths span orders of magnitude
+    affine = whitening(exact)
     components = max(1, min(most, m // (4 * d + 10)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # ConvergenceWarning: an unfinished fit is still a proposal
@@ -53,13 +54,15 @@ def fit_mixture(points: Tensor, most: int, seed: int = 0) -> GaussianMixture:
             covariance_prior=_NARROW * torch.eye(d, dtype=torch.float64).numpy(),
             init_params="k-means++",
             random_state=seed,
-        ).fit(affine.to_white(points).double().cpu().numpy())
+        ).fit(affine.to_white(exact).numpy())
     keep = fit.weights_ > (d + 2) / m
     if not keep.any():
         keep = fit.weights_ >= fit.weights_.max()
     mean, covariance, weight = (
-        torch.as_tensor(part[keep], dtype=points.dtype, device=points.device)
-        for part in (fit.means_, fit.covariances_, fit.weights_)
+        torch.as_tensor(part[keep], dtype=exact.dtype) for part in (fit.means_, fit.covariances_, fit.weights_)
     )
     white = GaussianMixture.from_covariance(mean, covariance, weight).levelled(0.2)
-    return white.affine(affine.to_white(torch.zeros_like(affine.centre)), affine.factor)
+    law = white.affine(affine.to_white(torch.zeros_like(affine.centre)), affine.factor)
+    if points.dtype == exact.dtype and points.device == exact.device:
+        return law
+    return GaussianMixture(*(part.to(points) for part in (law.log_weight, law.mean, law.basis, law.variance)))

@@ -11,6 +11,7 @@ import targets
 from rdmc.coordinates import InCoordinates
 from rdmc.correct import Tempering
 from rdmc.correct.candidates import along_trail, fitted, laplace
+from rdmc.correct.fit import fit_mixture
 from rdmc.correct.judge import forward_efficiency
 from rdmc.density import Density, as_density
 from rdmc.pilot import Pilot
@@ -19,6 +20,7 @@ from rdmc.survey import Survey
 from rdmc.trail import Trail
 from targets.base import Target
 from tests.correct.cases import streams
+from tests.laws.cases import F, generator
 
 
 def surveyed(target: Target, seed: int) -> tuple[Density, Survey, Trail]:
@@ -75,3 +77,12 @@ def test_a_fit_to_where_particles_went_is_nearer_than_what_they_came_from() -> N
         for x in (law.draw(streams(4000, 3))[0],)
     )
     assert after > 1.5 * before
+
+
+def test_a_fit_in_single_precision_survives_widths_whose_squares_overflow() -> None:
+    """Widths 1 and 1e18: the sum of 600 squares of the second is beyond float32; the fit is that of double precision, rounded."""
+    x = torch.randn(600, 2, generator=generator(0), dtype=F) * torch.tensor([1.0, 1e18], dtype=F)
+    single, double = fit_mixture(x.float(), 3), fit_mixture(x.float().double(), 3)
+    assert single.mean.dtype == torch.float32
+    torch.testing.assert_close(single.mean.double(), double.mean, rtol=1e-6, atol=1e12)
+    assert bool(torch.isfinite(single.mean).all())
