@@ -109,9 +109,8 @@ class Atlas:
             k = owner[at]
             rise = self.f(x[at] + _AHEAD * (mean[k] - x[at])) - value[at]
             height = peak[k] - value[at]
-            other = torch.where(height > 0, rise / (_AHEAD * (2.0 - _AHEAD)) / height, torch.inf).nan_to_num(
-                torch.inf, torch.inf
-            )
+            gaussian = _AHEAD * (2.0 - _AHEAD) * height  # h (1 - (1 - a)^2), what a Gaussian h below its mode rises by
+            other = torch.where(height > 0, rise / gaussian, torch.inf).nan_to_num(torch.inf, torch.inf)
             slope[at] = torch.where((other - 1.0).abs() < (slope[at] - 1.0).abs(), other, slope[at])
         return slope.masked_fill(~torch.isfinite(value), torch.nan), value
 

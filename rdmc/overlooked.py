@@ -24,7 +24,7 @@ def overlooked(atlas: Atlas, x: Tensor, value: Tensor) -> float:
     themselves, of which those are left out where such a mode would not stand out at its very top. An ascent begins where the
     density stands out, so this is about the share of such modes that the search misses.
 
-    Cost: no evaluation.
+    Law: none; an estimate from 256 places, so its standard error is at most .03. Cost: no evaluation. Source: ours.
 
     Args:
         atlas: What is known.

@@ -31,6 +31,8 @@ _STRETCH = 3.0
 _SKETCH = 64  # modes kept where no list is complete
 _SCANNED = (2.0, 20.0)  # in widths of a mode, from where to where a scan looks for narrow modes
 _SHELLS = 16
+_ROUND = 0.5  # of these widths for points in all directions alike, which are measured by a mode's widest direction
+_AMONG = 0.1  # of these widths for points about all modes: from a fifth of their spread to twice that
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,8 @@ class Pilot:
 
     Law: none; everything found is a proposal that later stages correct.
     Cost: per round ``starts x candidates`` density and about 5 to 15 gradient evaluations a start; per mode 4d gradient and 2d to
-    24d density evaluations; ``starts^2 x scan`` points and one to four density evaluations for each in a scan, of which there is
-    one, and one more whenever it finds a mode; once, 2d to see that the density falls.
+    24d density evaluations; ``starts^2 x scan`` points with one to three density evaluations each in a scan, of which there is
+    one, and one more whenever it has found a mode; once, 2d to see that the density falls.
 
     Args:
         starts: Ascents a round.
@@ -126,9 +128,9 @@ class Pilot:
         nothing of how far others are there; and, where there are several, about all, at distances like those between them.
         """
         known = atlas.surrogate(self.modes)[0].levelled(1.0)
-        laws = [known, known.rounded().widened(0.5)]
+        laws = [known, known.rounded().widened(_ROUND)]
         if known.components > 1:
-            laws.append(known.gathered().widened(0.1))
+            laws.append(known.gathered().widened(_AMONG))
         share = max(1, self.starts * self.scan // (_SHELLS * len(laws)))
         (low, high), shells = _SCANNED, []
         for shell in range(_SHELLS):

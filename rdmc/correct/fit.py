@@ -64,5 +64,5 @@ def fit_mixture(points: Tensor, most: int, seed: int = 0) -> GaussianMixture:
     white = GaussianMixture.from_covariance(mean, covariance, weight).levelled(0.2)
     law = white.affine(affine.to_white(torch.zeros_like(affine.centre)), affine.factor)
     if points.dtype == exact.dtype and points.device == exact.device:
-        return law
+        return law  # made anew, its weights would be normalised twice and lose their last bits
     return GaussianMixture(*(part.to(points) for part in (law.log_weight, law.mean, law.basis, law.variance)))

@@ -7,9 +7,11 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions import MultivariateNormal
 
 from rdmc.atlas import Atlas
 from rdmc.density import Density
+from rdmc.mixture import GaussianMixture
 from rdmc.overlooked import overlooked
 from rdmc.pilot import Pilot
 from rdmc.rng import Streams
@@ -47,16 +49,32 @@ def test_searches_miss_as_many_modes_as_they_say(dim: int) -> None:
     assert (alone.overlooked > 0.2) == (dim == 12)
 
 
-def test_the_places_of_a_mode_on_a_line_by_hand() -> None:
-    """Points 0, 4, 8, ... under N(0, 1), a mode of sd 1/2: its top is log .2, and at 4 away it has fallen by 32."""
+def test_the_share_is_that_of_normal_laws_put_at_every_place() -> None:
+    """Two known modes, the heavier one turned, long and off the origin; the hidden one is a normal law of torch."""
+    random, angle = generator(3), torch.tensor(0.6, dtype=F)
+    turn = torch.stack([torch.stack([angle.cos(), -angle.sin()]), torch.stack([angle.sin(), angle.cos()])])
+    basis, sd = torch.stack([torch.eye(2, dtype=F), turn]), torch.tensor([[1.0, 1.0], [3.0, 0.5]], dtype=F)
+    mean, weight = torch.tensor([[6.0, 1.0], [-2.0, 3.0]], dtype=F), torch.tensor([0.2, 0.8], dtype=F)
+    known = GaussianMixture(weight.log(), mean, basis, sd.square())
+    density = Density(known.log_prob, 2)
+    atlas = Atlas(density)
+    atlas.recall(known, density(mean), torch.ones(2))
+    x = mean[1] + 9.0 * torch.randn(30, 2, generator=random, dtype=F)
+    value = density(x)
+    covariance = 0.25 * turn @ sd[1].square().diag() @ turn.T
+    # Laplace's mass of the heavier mode, as a part of which the other is seen too
+    mass = float(density(mean)[1]) + math.log(2.0 * math.pi) + float(sd[1].log().sum())
+    seen, places = 0, 0
+    for i, place in enumerate(x):
+        hidden = math.log(0.1) + mass + MultivariateNormal(place, covariance).log_prob(x)
+        if hidden[i] > value[i]:
+            places += 1
+            seen += bool((hidden > value)[torch.arange(len(x)) != i].any())
+    assert 0 < seen < places, f"{seen} of {places}"
+    assert overlooked(atlas, x, value) == pytest.approx(1.0 - seen / places, abs=1e-12)
+
+
+def test_where_no_mode_would_stand_out_nothing_is_said() -> None:
     atlas = Atlas(Density(lambda x: -0.5 * x.square().sum(-1), 1))
     atlas.add(torch.tensor([[0.5]], dtype=F))
-    x = 4.0 * torch.arange(4, dtype=F)[:, None]
-
-    value = -0.5 * x.square().sum(-1)
-    tops = math.log(0.2) - 0.5 * ((x - x.T) / 0.5).square()
-    places = [i for i in range(4) if value[i] < math.log(0.2)]
-    missed = [sum(tops[i, j] > value[j] for j in range(4) if j != i) == 0 for i in places]
-    assert places == [1, 2, 3] and 0 < sum(missed) < 3
-    assert overlooked(atlas, x, value) == pytest.approx(sum(missed) / 3)
-    assert math.isnan(overlooked(atlas, x, torch.full_like(value, 1.0)))
+    assert math.isnan(overlooked(atlas, torch.zeros(3, 1, dtype=F), torch.ones(3, dtype=F)))
