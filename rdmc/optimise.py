@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rdmc.mended import Mended
 from rdmc.typing import BatchedDensity
 
 __all__ = ["Ascent", "ascend"]
@@ -53,6 +54,7 @@ def ascend(f: BatchedDensity, x: Tensor, *, iterations: int = 100, tolerance: fl
         iterations: At most this many steps.
         tolerance: A point stops when two steps in a row gain less than this, in nats.
     """
+    f = Mended(f)
     value, grad = f.value_and_grad(x)
     usable = torch.isfinite(value) & torch.isfinite(grad).all(-1)
     active = usable.clone()
