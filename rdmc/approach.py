@@ -136,6 +136,12 @@ def require_arrival(f: BatchedDensity, origin: Tensor) -> None:
             f"{float(value):.3g}, where {value.dtype} cannot tell one nat from another. "
             "Subtract a constant, use float64, or shift the density to its mass"
         )
+    if bool(torch.isnan(grad).any()):
+        raise DensityError(
+            f"`log_density` must have a gradient where its mass is; at the best point reached, of log density {float(value):.3g}, "
+            "automatic differentiation gives NaN. Somewhere infinity is multiplied by 0, as when a weight of 0 leaves out exp(-exp(z)): "
+            "clamp what overflows, or give `rdmc.Density` a `gradient`"
+        )
     if not float(grad.norm()) < _LOST:
         raise DensityError(
             f"`log_density` must lead from some starting point to a mode; the best point reached has log density "

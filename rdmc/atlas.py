@@ -13,7 +13,7 @@ from rdmc.optimise import ascend
 from rdmc.student import StudentMixture
 from rdmc.typing import BatchedDensity
 
-__all__ = ["STRANGE", "TAIL", "Atlas"]
+__all__ = ["STRANGE", "TAIL", "Atlas", "equally_explained"]
 
 TAIL = 3  # degrees of freedom that the tails of known modes are granted while new ones are looked for
 STRANGE = 0.05  # relative error of a mode's height, seen from a point, above which the point may not belong to it
@@ -219,3 +219,8 @@ class Atlas:
     def _place(self, mode: int, x: Tensor, value: Tensor, axes: Tensor, sd: Tensor) -> None:
         """Put a mode where it is."""
         self.mean[mode], self.axes[mode], self.sd[mode], self.peak[mode] = x, axes, sd, value
+
+
+def equally_explained(explained: Tensor, groups: int) -> Tensor:
+    """``(groups, M // groups)`` indices of ``(M,)`` points, in the order of what is explained; what is left over is left out."""
+    return explained.nan_to_num().argsort()[: len(explained) // groups * groups].view(groups, -1)

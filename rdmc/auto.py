@@ -66,8 +66,8 @@ class Auto:
     Args:
         pilot: How modes are found.
         refinement: How the reference is found, and how a population is tempered.
-        effort: Multiplies the particles of the trials, the least particles of a population, and the moves; the error that a poor
-            reference leaves falls with it, that of the number of draws does not.
+        effort: Multiplies the points of the pilot's scan, the particles of the trials, the least particles of a population, and the
+            moves; the error that a poor reference leaves falls with it, that of the number of draws does not.
 
     Raises:
         ValueError: If ``effort`` or ``tolerance`` is not positive.
@@ -111,10 +111,11 @@ class Auto:
 
     def prepare(self, density: Density, seed: int, journal: Journal) -> Plan:
         """Locate and refine."""
+        pilot = self.pilot.with_effort(self.effort) if isinstance(self.pilot, Pilot) else self.pilot
 
         def locate() -> tuple[Survey, tuple[Tensor, Tensor]]:
             trail = Trail(density)
-            survey = self.pilot.run(trail, pilot_streams(density, seed, self.pilot.starts))
+            survey = pilot.run(trail, pilot_streams(density, seed, pilot.starts))
             if not trail:  # what is known already took no ascent
                 trail.value_and_grad(survey.modes)
             return survey, trail.trodden()

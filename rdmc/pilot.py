@@ -8,19 +8,19 @@ cost efficiency and not correctness.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from rdmc.approach import climb, coordinates, require_arrival, require_finite_mass
 from rdmc.arguments import whole
-from rdmc.atlas import STRANGE, TAIL, Atlas
+from rdmc.atlas import TAIL, Atlas, equally_explained
 from rdmc.coordinates import InCoordinates
 from rdmc.mixture import GaussianMixture
-from rdmc.overlooked import overlooked
 from rdmc.rng import Streams
-from rdmc.survey import Survey
+from rdmc.scan import Scan
+from rdmc.survey import Overlooked, Survey
 from rdmc.typing import BatchedDensity
 
 __all__ = ["Pilot", "extended"]
@@ -29,10 +29,6 @@ _SEARCHES = 256  # batches of first points tried, at ever other radii, until the
 _CROWD = 32  # points a start in each of these batches
 _STRETCH = 3.0
 _SKETCH = 64  # modes kept where no list is complete
-_SCANNED = (2.0, 20.0)  # in widths of a mode, from where to where a scan looks for narrow modes
-_SHELLS = 16
-_ROUND = 0.5  # of these widths for points in all directions alike, which are measured by a mode's widest direction
-_AMONG = 0.1  # of these widths for points about all modes: from a fifth of their spread to twice that
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ class Pilot:
     patience: int = 5
     unseen: float = 0.02
     modes: int = 256
-    scan: int = 18
+    scan: int = 36
 
     def __post_init__(self) -> None:
         for name in ("starts", "rounds", "candidates", "patience", "modes", "scan"):
@@ -85,6 +81,10 @@ class Pilot:
             or not 0.0 < self.radii[0] <= self.radii[1] < math.inf
         ):
             raise ValueError(f"`radii` must be two positive floats in increasing order, got {self.radii!r}")
+
+    def with_effort(self, effort: float) -> Pilot:
+        """The same with ``effort`` times the points scanned."""
+        return replace(self, scan=max(1, round(self.scan * effort)))
 
     def first_points(self, dim: int, rng: Streams) -> Tensor:
         """``(starts, d)`` points in uniform directions at log-uniform radii."""
@@ -118,34 +118,6 @@ class Pilot:
         chosen = [_outstanding(atlas, points, value, rivals, df) for df in (None, TAIL)]
         return torch.cat([points[torch.cat(chosen)], points[: self.starts - 2 * rivals]])
 
-    def _scan(self, atlas: Atlas, rng: Streams) -> tuple[Tensor, float]:
-        """At most ``4 starts`` starting points: of ``starts^2 x scan``, at each distance the one with the strangest slope.
-
-        With it comes the share of modes that none of all these points would have shown.
-
-        A narrow mode beside a wide one draws ascents only from a small ball about itself, so many points are looked at. They
-        lie about the known modes, in their shape and in all directions alike, as a mode that is thin in some direction says
-        nothing of how far others are there; and, where there are several, about all, at distances like those between them.
-        """
-        known = atlas.surrogate(self.modes)[0].levelled(1.0)
-        laws = [known, known.rounded().widened(_ROUND)]
-        if known.components > 1:
-            laws.append(known.gathered().widened(_AMONG))
-        share = max(1, self.starts * self.scan // (_SHELLS * len(laws)))
-        (low, high), shells = _SCANNED, []
-        for shell in range(_SHELLS):
-            widening = low * (high / low) ** ((shell + 0.5) / _SHELLS)
-            drawn = [law.widened(widening).draw(rng, (share,))[0] for law in laws]
-            points = torch.cat(drawn).flatten(0, 1)
-            slope, value = atlas.slope(points)
-            shells.append((points, value, slope, atlas.excess(points, value, TAIL)[1]))
-        points, value, slope, explained = (torch.cat(part) for part in zip(*shells, strict=True))
-        equal = _equals(explained, 4 * self.starts)
-        strange = (slope[equal] - slope[equal].nanmedian(1, keepdim=True).values).abs().nan_to_num(0.0, torch.inf)
-        most, at = strange.max(1)
-        chosen = equal[torch.arange(len(at), device=at.device), at][most > STRANGE]
-        return points[chosen], overlooked(atlas, points, value)
-
     def run(self, f: BatchedDensity, rng: Streams) -> Survey:
         """Find modes, coordinates and the surrogate.
 
@@ -162,9 +134,9 @@ class Pilot:
         scaled, origin = InCoordinates(f, affine), torch.zeros_like(affine.centre)
         require_arrival(scaled, origin)
         require_finite_mass(scaled, origin, torch.eye(f.dim, dtype=origin.dtype, device=origin.device))
-        atlas = Atlas(scaled)
+        atlas, scan = Atlas(scaled), Scan(self.starts**2 * self.scan)
         atlas.add(torch.cat([origin[None], affine.to_white(reached.x)]))
-        quiet, endless, missed = 0, False, math.nan
+        quiet, endless, missed = 0, False, Overlooked()
         for _ in range(1, self.rounds):
             known = len(atlas.heavy())
             atlas.add(self._next_points(atlas, rng))
@@ -173,7 +145,7 @@ class Pilot:
             if endless:
                 break
             if quiet >= self.patience and atlas.unseen() <= self.unseen:
-                strange, missed = self._scan(atlas, rng)
+                strange, missed = scan.run(atlas, atlas.surrogate(self.modes)[0], 4 * self.starts, rng)
                 atlas.add(strange)
                 if len(atlas.heavy()) <= known:
                     break
@@ -205,13 +177,8 @@ def extended(f: BatchedDensity, survey: Survey, points: Tensor) -> Survey:
 def _outstanding(atlas: Atlas, points: Tensor, value: Tensor, count: int, df: int | None) -> Tensor:
     """``(count,)`` which of ``(M, d)`` points exceed what the known modes explain the most, each among equally explained ones."""
     beyond, explained = atlas.excess(points, value, df)
-    equal = _equals(explained, count)
+    equal = equally_explained(explained, count)
     return equal.gather(1, beyond[equal].argmax(1, keepdim=True))[:, 0]
-
-
-def _equals(explained: Tensor, groups: int) -> Tensor:
-    """``(groups, M // groups)`` indices of points, in the order of what is explained."""
-    return explained.nan_to_num().argsort()[: len(explained) // groups * groups].view(groups, -1)
 
 
 def _scattered(surrogate: GaussianMixture, multiple: int, rng: Streams) -> Tensor:

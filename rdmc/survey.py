@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -15,12 +15,24 @@ from rdmc.mixture import GaussianMixture
 from rdmc.rng import Streams
 from rdmc.typing import BatchedDensity
 
-__all__ = ["Known", "Survey", "Surveyor"]
+__all__ = ["Known", "Overlooked", "Survey", "Surveyor"]
 
 
 _NEIGHBOURS = 16  # nearest components with which each is compared
 # no equal steps: modes on a lattice would hide the valleys
 _BETWEEN = (0.0, 0.11, 0.26, 0.38, 0.53, 0.61, 0.72, 0.88, 1.0)
+
+
+class Overlooked(NamedTuple):
+    """Shares of modes that a search would have missed, a tenth as heavy as the heaviest and in its shape; NaN if unknown.
+
+    Attributes:
+        half: Of those half as wide.
+        tenth: Of those a tenth as wide.
+    """
+
+    half: float = math.nan
+    tenth: float = math.nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +45,7 @@ class Survey:
         peak: ``(K,)`` log density at each mode.
         hits: ``(K,)`` ascents that ended at each mode.
         unseen: Good-Turing estimate of the probability that one more ascent would find a new mode.
-        overlooked: Share of smaller modes that the search would have missed (:func:`rdmc.overlooked.overlooked`), NaN if unknown.
+        overlooked: Shares of smaller modes that the search would have missed.
     """
 
     affine: Affine
@@ -41,7 +53,7 @@ class Survey:
     peak: Tensor
     hits: Tensor
     unseen: float
-    overlooked: float = math.nan
+    overlooked: Overlooked = Overlooked()
 
     @property
     def modes(self) -> Tensor:

@@ -27,6 +27,7 @@ LAYERS = (
     (
         "density",
         "coordinates",
+        "mended",
         "rate",
         "process",
         "grid",
@@ -45,6 +46,7 @@ LAYERS = (
     ("posterior", "kernels", "optimise", "curvature"),
     ("inner", "steps", "atlas", "approach", "survey"),
     ("overlooked",),
+    ("scan",),
     ("pilot", "score"),
     ("schedule", "start", "sampler", "level", "job", "spread", "assembly", "error_terms", "error_transport", "capture"),
     ("correct", "path"),

@@ -40,15 +40,19 @@ def _trials(result: HasStages) -> list[Mapping[str, Any]]:
 
 def unseen(result: HasStages) -> str:
     """What no draw can show, and, where a search has told, how much of it there may be."""
-    known = [row["overlooked"] for row in result.stages if row.get("stage") == "locate" and "overlooked" in row]
+    located = [row for row in result.stages if row.get("stage") == "locate" and "overlooked" in row]
     general = "A mode that every population missed cannot be seen from the draws."
-    if not known or math.isnan(known[0]):
+    if not located or math.isnan(located[0]["overlooked"]):
         return general
-    share = f"{known[0]:.0%}" if known[0] >= 0.01 else "less than 1%"
+    half, tenth = (_percent(located[0][name]) for name in ("overlooked", "overlooked_narrow"))
     return (
-        f"{general} The search would have overlooked {share} of modes half as wide and a tenth as heavy as the heaviest, "
-        "at places up to 20 of its widths away."
+        f"{general} The search would have overlooked {half} of modes a tenth as heavy and half as wide as the heaviest, and "
+        f"{tenth} of those a tenth as wide, at places up to 60 of its widths away."
     )
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.01 else "less than 1%"
 
 
 def modes_complete(result: HasStages) -> list[str]:

@@ -14,6 +14,8 @@ from rdmc.mixture import GaussianMixture
 from rdmc.optimise import ascend
 from rdmc.pilot import Pilot
 from rdmc.rng import Streams
+from rdmc.scan import Scan
+from rdmc.survey import Overlooked
 from tests.correct.cases import as_target, core, streams
 from tests.laws.cases import F, generator
 
@@ -34,14 +36,14 @@ def test_a_scan_chooses_the_points_that_see_a_spike() -> None:
         narrow = 8.0 - 0.5 * ((x - spike) / 0.05).square().sum(-1)
         return torch.logaddexp(-0.5 * x.square().sum(-1), narrow)
 
-    density, pilot = Density(f, 2), Pilot(starts=16, scan=64)
+    density, scan = Density(f, 2), Scan(65536)
     atlas = Atlas(density)
     atlas.add(torch.full((1, 2), -2.0, dtype=F))
     assert len(atlas.mean) == 1 and float(atlas.mean[0].norm()) < 0.1
     before = density.counter.densities
-    points, _ = pilot._scan(atlas, streams(16))
-    assert density.counter.densities - before == 2 * 16**2 * 64
-    assert 3 <= len(points) <= 64
+    points, _ = scan.run(atlas, atlas.surrogate(1)[0], 64, streams(16))
+    assert 0 <= 2 * 65536 - (density.counter.densities - before) < 2 * 16 * 2 * scan.shells
+    assert 1 <= len(points) <= 64
     assert bool((f(points) > -0.5 * points.square().sum(-1) + 0.1).all())
 
 
@@ -148,19 +150,24 @@ def test_a_climb_leaves_an_abyss() -> None:
     assert float(plain.value.max()) < float(end.value.max()) - 1e10  # control: without it, none gets there
 
 
-def test_a_scan_that_finds_nothing_ends_the_search_also_beside_a_light_mode() -> None:
+def test_a_scan_that_finds_nothing_ends_the_search_also_beside_a_light_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mode 12 nats lighter than another is known and does not matter; it must not count as news."""
     events: list[str] = []
+    look = Scan.run
 
     class Watched(Pilot):
         def _next_points(self, atlas: Atlas, rng: Streams) -> Tensor:
             events.append("round")
             return super()._next_points(atlas, rng)
 
-        def _scan(self, atlas: Atlas, rng: Streams) -> tuple[Tensor, float]:
-            assert len(atlas.mean) == 2 and len(atlas.heavy()) == 1
-            events.append("scan")
-            return super()._scan(atlas, rng)
+    def watched(
+        scan: Scan, atlas: Atlas, known: GaussianMixture, groups: int, rng: Streams
+    ) -> tuple[Tensor, Overlooked]:
+        assert len(atlas.mean) == 2 and len(atlas.heavy()) == 1
+        events.append("scan")
+        return look(scan, atlas, known, groups, rng)
+
+    monkeypatch.setattr(Scan, "run", watched)
 
     def f(x: Tensor) -> Tensor:
         light = -12.0 - 0.5 * (x - 9.0).square().sum(-1)

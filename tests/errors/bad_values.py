@@ -35,6 +35,11 @@ def infinite_beyond(bound: float) -> Callable[[Tensor], Tensor]:
     return lambda x: torch.where(x[..., 0] > bound, math.inf, normal(x))
 
 
+def overflowing(x: Tensor) -> Tensor:
+    """A product of log-gamma laws that weighs next to nothing, whose gradient overflows at 710."""
+    return (x - x.exp()).sum(-1) - 40.0
+
+
 def speckled(x: Tensor) -> Tensor:
     """NaN at 1 % of the points, without any order."""
     noise = torch.sin(12.9898e3 * x[..., 0] + 78.233e3 * x[..., 1]) * 43758.5453
@@ -134,6 +139,12 @@ REFUSED = [
         options=lambda: {"dtype": torch.float32},
     ),
     Refused(
+        "no gradient where the mass is",
+        lambda: lambda x: torch.logaddexp(normal(x), overflowing(x + 800.0)),
+        r"must have a gradient where its mass is; .* automatic differentiation gives NaN",
+        DensityError,
+    ),
+    Refused(
         "a pole at a point",
         lambda: lambda x: -0.5 * x.norm(dim=-1).log() - x.norm(dim=-1),
         r"must lead from some starting point to a mode; the best point reached has log density .* slope",
@@ -178,6 +189,13 @@ HOLDS = [
         lambda: jump,
         moments((JUMP_MEAN, 0.0), (JUMP_SQUARE - JUMP_MEAN**2, 1.0)),
         LOG_Z + math.log(JUMP_MASS),
+    ),
+    Holds(
+        "no gradient beyond the mass",
+        lambda: lambda x: torch.logaddexp(normal(x), overflowing((x + 30.0) / 0.05)),
+        normal_moments(),
+        LOG_Z,
+        told=WRONG,
     ),
     Holds("offset 1e6", lambda: lambda x: normal(x) + 1e6, normal_moments(), LOG_Z + 1e6),
     Holds("offset -1e6", lambda: lambda x: normal(x) - 1e6, normal_moments(), LOG_Z - 1e6),

@@ -37,10 +37,16 @@ def test_nothing_is_said_of_a_run_without_stages_or_trouble() -> None:
 
 def test_what_no_draw_shows_is_told_with_what_the_search_could_see() -> None:
     plain = unseen(SimpleNamespace(stages=Table({}), inner={}))
-    rows = [{"stage": "locate", "overlooked": 0.92}, {"stage": "temper", "overlooked": NAN}]
+    rows = [
+        {"stage": "locate", "overlooked": 0.004, "overlooked_narrow": 0.92},
+        {"stage": "temper", "overlooked": NAN, "overlooked_narrow": NAN},
+    ]
     told = unseen(SimpleNamespace(stages=Table.from_rows(rows), inner={}))
-    assert told.startswith(plain) and "overlooked 92% of modes" in told
-    assert unseen(SimpleNamespace(stages=Table.from_rows([{"stage": "locate", "overlooked": NAN}]), inner={})) == plain
+    assert (
+        told.startswith(plain) and "overlooked less than 1% of modes" in told and "92% of those a tenth as wide" in told
+    )
+    rows[0]["overlooked"] = NAN
+    assert unseen(SimpleNamespace(stages=Table.from_rows(rows), inner={})) == plain
 
 
 def test_modes_that_are_still_being_found() -> None:

@@ -1,0 +1,78 @@
+"""A look at many points for modes too narrow to draw an ascent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rdmc.atlas import STRANGE, TAIL, Atlas, equally_explained
+from rdmc.mixture import GaussianMixture
+from rdmc.overlooked import overlooked
+from rdmc.rng import Streams
+from rdmc.survey import Overlooked
+
+__all__ = ["Scan"]
+
+_AT_ONCE = 8192  # points
+_ROUND = 0.5  # of the widths for points in all directions alike, which are measured by a mode's widest direction
+_AMONG = 0.1  # of the widths for points about all modes: from a fifth of their spread to six times that
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Values at points in shells about the known modes, from near to far, and from where the density rises strangely.
+
+    A narrow mode beside a wide one draws ascents only from a small ball about itself, so many points are looked at. They lie about
+    the known modes, in their shape and in all directions alike, as a mode that is thin in some direction says nothing of how far
+    others are there; and, where there are several, about all, at distances like those between them.
+
+    Law: none. Cost: two or three density evaluations a point.
+
+    Args:
+        points: At most this many.
+        widths: From where to where it looks, in widths of a mode.
+        shells: Distances in between, in equal ratios.
+    """
+
+    points: int
+    widths: tuple[float, float] = (2.0, 60.0)
+    shells: int = 22
+
+    def run(self, atlas: Atlas, known: GaussianMixture, groups: int, rng: Streams) -> tuple[Tensor, Overlooked]:
+        """Where to climb from, and what would have escaped all points.
+
+        Args:
+            atlas: What is known.
+            known: Its modes.
+            groups: Points compete with those that are explained equally well, in this many groups.
+            rng: Random numbers; points come in multiples of its particles.
+
+        Returns:
+            ``(n, d)`` points, n <= groups, of each group the one with the strangest slope; and the shares of modes overlooked.
+        """
+        known = known.levelled(1.0)
+        laws = [known, known.rounded().widened(_ROUND)]
+        if known.components > 1:
+            laws.append(known.gathered().widened(_AMONG))
+        draws = max(1, self.points // (rng.particles * self.shells * len(laws)))
+        batch = max(1, _AT_ONCE // (rng.particles * len(laws)))
+        counts = [min(batch, draws - first) for first in range(0, draws, batch)]
+        looks = [self._look(atlas, laws, shell, count, rng) for shell in range(self.shells) for count in counts]
+        x, value, slope, explained = (torch.cat(part) for part in zip(*looks, strict=True))
+        equal = equally_explained(explained, groups)
+        strange = (slope[equal] - slope[equal].nanmedian(1, keepdim=True).values).abs().nan_to_num(0.0, torch.inf)
+        most, at = strange.max(1)
+        chosen = equal[torch.arange(len(at), device=at.device), at][most > STRANGE]
+        return x[chosen], overlooked(atlas, x, value)
+
+    def _look(
+        self, atlas: Atlas, laws: list[GaussianMixture], shell: int, count: int, rng: Streams
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Points ``(M, d)`` of one shell, and for each the value, the slope and what known modes explain of it."""
+        low, high = self.widths
+        widening = low * (high / low) ** ((shell + 0.5) / self.shells)
+        x = torch.cat([law.widened(widening).draw(rng, (count,))[0] for law in laws]).flatten(0, 1)
+        slope, value = atlas.slope(x)
+        return x, value, slope, atlas.excess(x, value, TAIL)[1]
