@@ -23,7 +23,7 @@ from rdmc.survey import Survey
 from rdmc.trail import Trail
 from rdmc.typing import BatchedDensity
 
-__all__ = ["along_trail", "fitted", "laplace"]
+__all__ = ["SUPPORT", "along_trail", "fitted", "laplace"]
 
 _TESTS = 256  # draws on which a candidate's efficiency is measured before a population is spent on it
 _COMPONENTS = 40  # of a fit
@@ -36,7 +36,7 @@ _NEARLY = 0.8  # of the highest score, at which a heavier tail is taken
 _FAINT = 69.0  # nats below the heaviest component, as low as another's weight may be
 _AT_MODES = 10  # a product is fitted to one more draw of the modes' Gaussians for so many points, lest it lose a well
 _SINGULAR = 1e8  # condition number beyond which directions are none
-_SUPPORT = 20  # points a dimension, fewer than which say too little of covariances
+SUPPORT = 20  # points a dimension, fewer than which say too little of covariances
 _HESSIANS = 1500  # points times dimensions at which curvature is measured, at most
 
 
@@ -48,7 +48,7 @@ def laplace(target: BatchedDensity, survey: Survey, rng: Streams) -> tuple[Refer
     return _best(target, _students(survey.surrogate.levelled(0.5), "modes"), rng)
 
 
-def along_trail(density: Density, survey: Survey, trail: Trail, rng: Streams) -> tuple[Survey, Reference]:
+def along_trail(density: Density, survey: Survey, trail: Trail, rng: Streams) -> tuple[Survey, Reference, Judgement]:
     r"""The modes' Gaussians joined with those at the density's own scale around points that the ascents passed.
 
     A point x with local covariance Sigma stands for a mass of about :math:`\pi(x) |2 \pi \Sigma|^{1/2}`: the peak of a funnel has a
@@ -70,7 +70,7 @@ def along_trail(density: Density, survey: Survey, trail: Trail, rng: Streams) ->
     passed = passed.affine(affine.centre, torch.linalg.inv(affine.factor))
     core = GaussianMixture.pooled([(0.5, survey.surrogate.levelled(0.5)), (0.5, passed.levelled(0.5))])
     target = InCoordinates(density, survey.affine)
-    return survey, _best(target, _students(core, "modes and trail"), rng)[0]
+    return survey, *_best(target, _students(core, "modes and trail"), rng)
 
 
 def fitted(
@@ -95,7 +95,7 @@ def fitted(
     axes, sd = local_axes(precision, width, widest=1.0)
     around = GaussianMixture(z.new_zeros(n), z, axes, sd.square())
     spread = covering(population.x, 2.0)
-    if len(population.x) >= _SUPPORT * d:
+    if len(population.x) >= SUPPORT * d:
         back = affine.to_white(torch.zeros_like(affine.centre)), affine.factor
         fit = fit_mixture(population.x, _COMPONENTS)
         parts = [(0.65, fit), (0.20, around.affine(*back)), (0.10, survey.surrogate), (0.05, spread)]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Judgement", "forward_efficiency", "log_mean_exp", "reverse_efficiency"]
+__all__ = ["Judgement", "forward_efficiency", "jump_acceptance", "log_mean_exp", "reverse_efficiency"]
 
 
 def log_mean_exp(values: Tensor) -> Tensor:
@@ -31,6 +31,25 @@ def reverse_efficiency(log_weight: Tensor, log_evidence: Tensor) -> Tensor:
     hardly proposes: then this one is far smaller.
     """
     return (log_evidence - log_mean_exp(log_weight)).exp()
+
+
+def jump_acceptance(proposed: Tensor, present: Tensor, log_weight: Tensor) -> Tensor:
+    r"""``()`` expected acceptance of an independence jump, at no evaluation.
+
+    .. math:: \sum_i w_i \, \frac{1}{M} \sum_j \min(1, e^{p_j - q_i}), \qquad w_i \propto e^{\ell_i}
+
+    Args:
+        proposed: ``(M,)`` p, log f/g at draws of g.
+        present: ``(N,)`` q, log f/g at particles.
+        log_weight: ``(N,)`` l, log weights that give the particles the law f.
+
+    Cost: ``O((M + N) log M)``.
+    """
+    order = proposed.sort().values
+    below = torch.searchsorted(order, present)
+    total = torch.cat([order.new_full((1,), -torch.inf), order.logcumsumexp(0)])
+    taken = (total[below] - present).exp().nan_to_num(0.0, 0.0) + (len(order) - below)
+    return (torch.softmax(log_weight, 0) * taken).sum() / len(order)
 
 
 class Judgement(NamedTuple):

@@ -10,7 +10,8 @@ from functools import partial
 from typing import NamedTuple
 
 from rdmc.coordinates import InCoordinates
-from rdmc.correct.candidates import along_trail, fitted, laplace
+from rdmc.correct.candidates import SUPPORT, along_trail, laplace
+from rdmc.correct.improve import improved
 from rdmc.correct.judge import Judgement, reverse_efficiency
 from rdmc.correct.reference import Reference
 from rdmc.correct.temper import Tempering, Trial
@@ -47,6 +48,10 @@ _GAIN = 1.1  # factor by which a round must better the best merit to count as pr
 _SETTLED = 0.2  # nats by which the evidence may still rise
 _PATIENCE = 2
 _CLIMBERS = 64  # particles of a trial that look for modes where the population is
+_HOPEFUL = 0.02  # promised score below which, or ...
+_LOST = 0.1  # ... merit below which, while the evidence rises, the next trial need only look ahead, ...
+_SCOUTS = 0.4  # ... with this share of the particles
+_COVERED = 0.05  # reverse share below which populations make all local moves, however many jumps are accepted
 _PROMISE = 0.5  # of the best score so far, below which a fitted reference is not worth a trial ...
 _SERVES = 0.1  # ... if the best serves already
 _COMPLETE = 0.05  # Good-Turing probability of a new mode below which the list of modes counts as complete
@@ -148,10 +153,11 @@ class Refinement:
     The first reference is the pilot's mixture of Gaussians at the modes. Where that is poor, Gaussians at the density's own scale
     along the ascents' trail are added, because the mass may be far from every peak. Each round tempers a population from the
     reference and judges it; if it does not reach ``goal``, several references are fitted to the population and the best of them is
-    tried next. Rounds end when the goal is reached, or when neither the score nor the evidence moves any more.
+    tried next. Rounds end when the goal is reached, or when neither the score nor the evidence moves any more. While a reference
+    promises next to nothing, or the evidence still rises and hardly a jump is accepted, trials take four tenths of the particles.
 
     Law: none; the reference decides the efficiency of what follows and not its law.
-    Cost: per round about 20 to 50 gradient evaluations a particle.
+    Cost: per round about 10 to 50 gradient evaluations a particle.
 
     Args:
         tempering: How a population is brought to the target.
@@ -193,26 +199,31 @@ class Refinement:
         log = _Log(density, journal.began)
         log.add("locate", "modes", survey.surrogate.components, survey, None, 0.0)
 
-        def streams(round_: int) -> Streams:
-            return Streams.seeded(seed, [self.particles], [(key, round_)], dtype=density.dtype, device=density.device)
+        def streams(round_: int, scouts: bool = False) -> Streams:
+            few = max(16, round(_SCOUTS * self.particles), SUPPORT * density.dim)
+            particles = min(few, self.particles) if scouts else self.particles
+            return Streams.seeded(seed, [particles], [(key, round_)], dtype=density.dtype, device=density.device)
 
-        def first() -> tuple[Survey, Reference]:
+        def first() -> tuple[Survey, Reference, Judgement]:
             rng = streams(0)
             reference, seen = laplace(InCoordinates(density, survey.affine), survey, rng)
-            return (survey, reference) if seen.forward >= _LAPLACE_ENOUGH else along_trail(density, survey, trail, rng)
+            enough = seen.forward >= _LAPLACE_ENOUGH
+            return (survey, reference, seen) if enough else along_trail(density, survey, trail, rng)
 
-        survey, reference = journal.step("first reference", first)
+        survey, reference, promise = journal.step("first reference", first)
         target = InCoordinates(density, survey.affine)
         shift = float(survey.affine.log_det())
         tried: list[_Tried] = []
-        quiet, evidence, highest = 0, math.nan, -math.inf
+        quiet, evidence, highest, lost = 0, math.nan, -math.inf, False
         for round_ in range(1, self.rounds + 1):
-            trial = journal.step(f"temper {round_}", partial(self.tempering.learn, target, reference, streams(round_)))
+            rng = streams(round_, scouts=lost or promise.score < _HOPEFUL)
+            trial = journal.step(f"temper {round_}", partial(self.tempering.learn, target, reference, rng))
             log.add("temper", reference.name, reference.guide.components, survey, trial, shift)
             *before, now = tried = _judged_by_all(tried, _Tried(reference, trial))
             score = now.trial.judgement.score
             progress = now.merit > _GAIN * max((one.merit for one in before), default=0.0)
             rising = round_ > 1 and trial.log_evidence > highest + _SETTLED
+            lost = rising and now.merit < _LOST
             quiet = 0 if progress or rising else quiet + 1
             best = max(tried, key=lambda one: one.merit)
             # a reference of incomplete modes can look perfect: another one, fitted to where the particles went, must confirm it
@@ -227,7 +238,12 @@ class Refinement:
             serves = confirmed and not rising and best.trial.judgement.score >= _SERVES
             if promise.score <= 0.0 or (serves and promise.score < _PROMISE * best.trial.judgement.score):
                 break
-        return Refined(survey, *best, log.table([one.trial.judgement for one in tried]))
+        table = log.table([one.trial.judgement for one in tried])
+        if best.trial.judgement.reverse >= _COVERED:
+            return Refined(survey, *best, table)
+        # jumps may be accepted on average and never where the reference leaves something out
+        ladder = best.trial.ladder.moving(self.tempering.local)
+        return Refined(survey, best.reference, replace(best.trial, ladder=ladder), table)
 
     def _fit(
         self, target: InCoordinates, survey: Survey, former: Reference, trial: Trial, rng: Streams
@@ -235,4 +251,4 @@ class Refinement:
         """The next reference, and what is promised of it, after a look for modes where the population is."""
         if survey.unseen <= _COMPLETE:
             survey = extended(target, survey, trial.population.x[:: -(-self.particles // _CLIMBERS)])
-        return survey, *fitted(target, survey, former, trial, rng)
+        return survey, *improved(target, survey, former, trial, rng)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rdmc.correct.judge import Judgement, forward_efficiency, log_mean_exp, reverse_efficiency
+from rdmc.correct.judge import Judgement, forward_efficiency, jump_acceptance, log_mean_exp, reverse_efficiency
 from rdmc.correct.reference import Law, Reference
 from rdmc.correct.tempered import Tempered
 from rdmc.errors import DensityError
@@ -23,7 +23,7 @@ from rdmc.particles import ancestral_variance, systematic
 from rdmc.rng import Streams
 from rdmc.typing import BatchedDensity
 
-__all__ = ["Ladder", "Population", "Rung", "Stage", "Tempering", "Trial"]
+__all__ = ["Ladder", "Population", "Rung", "Stage", "Tempering", "Trial", "log_ratio", "next_beta"]
 
 _LONGEST = 64  # temperatures of a trial; a reference that needs more is no reference
 _BISECTIONS = 40
@@ -46,11 +46,12 @@ class Population(NamedTuple):
 
 
 class Rung(NamedTuple):
-    """One temperature of a ladder: beta, rounds of moves there, and ``(1, K)`` log step sizes of the local moves."""
+    """One temperature of a ladder: beta, rounds of moves there, ``(1, K)`` log step sizes of local moves, and these a round."""
 
     beta: float
     rounds: int
     tuning: Tensor
+    local: int = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +59,10 @@ class Ladder:
     """What a trial learnt, and populations repeat: the rungs, the last of them at beta = 1."""
 
     rungs: tuple[Rung, ...]
+
+    def moving(self, local: int) -> Ladder:
+        """The same with no fewer than so many local moves a round."""
+        return Ladder(tuple(rung._replace(local=max(local, rung.local)) for rung in self.rungs))
 
 
 class Stage(NamedTuple):
@@ -105,19 +110,22 @@ class Tempering:
     r"""Sequential Monte Carlo along :math:`g^{1-\beta} \pi^\beta`.
 
     At each temperature the particles are weighed, resampled (systematic) and moved by rounds of one independence jump from g and
-    ``local`` preconditioned Langevin moves; all moves leave the law of the temperature invariant.
+    preconditioned Langevin moves; all moves leave the law of the temperature invariant. A round of a trial has ``local`` of
+    these, as they find what the reference leaves out; one of a population has a single one at temperatures where jumps renew it.
 
     Law: pi in the limit of many particles, whatever g (with wider support). Error O(1/N) in law, O(1/sqrt N) in estimates.
     Evidence: the product of the mean weights; unbiased on the natural scale for a ladder that was learnt elsewhere.
-    Cost: ``1 + (1 + local) x rounds`` gradient evaluations a particle, summed over the temperatures.
+    Cost: ``1 + (1 + local) x rounds`` gradient evaluations a particle, summed over the temperatures; ``1 + 2 x rounds`` where one
+    local move a round is enough.
 
     Args:
         keep: Effective share of the particles that a temperature step keeps, in (0, 1).
-        local: Local moves a round.
+        local: Local moves a round, where fewer than ``renewed`` of the jumps are expected to be accepted.
         rounds: Rounds at each temperature but the last.
         last: Least and greatest number of rounds at beta = 1; between them as many as leave ``stale`` of the particles unjumped.
         stale: Share of the particles that may be left where resampling put them, in (0, 1).
         gain: Robbins-Monro gain of the step sizes, while learning.
+        renewed: Acceptance of jumps from which on one local move a round is enough, in (0, 1].
 
     Raises:
         ValueError: If an argument is out of range.
@@ -131,11 +139,14 @@ class Tempering:
     last: tuple[int, int] = (4, 12)
     stale: float = 0.02
     gain: float = 0.4
+    renewed: float = 0.1
 
     def __post_init__(self) -> None:
         for name in ("keep", "stale"):
             if not 0.0 < getattr(self, name) < 1.0:
                 raise ValueError(f"`{name}` must be in (0, 1), got {getattr(self, name)!r}")
+        if not 0.0 < self.renewed <= 1.0:
+            raise ValueError(f"`renewed` must be in (0, 1], got {self.renewed!r}")
         if self.local < 0 or self.rounds < 1:
             raise ValueError(f"`local` and `rounds` must be at least 0 and 1, got {self.local!r} and {self.rounds!r}")
         if not 1 <= self.last[0] <= self.last[1]:
@@ -154,7 +165,7 @@ class Tempering:
             DensityError: If the density is finite at none of the draws of the reference.
         """
         population = self.begin(target, reference.law, rng)
-        start = _log_ratio(population, reference.law)
+        start = log_ratio(*population[:2], reference.law)
         forward = float(forward_efficiency(start))
         if math.isnan(forward):
             raise DensityError(
@@ -167,16 +178,18 @@ class Tempering:
         rungs: list[Rung] = []
         jump = 0.0
         while beta < 1.0:
-            ratio = _log_ratio(population, reference.law)
-            step = _next_beta(ratio, beta, self.keep) if len(rungs) < _LONGEST else 1.0
+            ratio = log_ratio(*population[:2], reference.law)
+            step = next_beta(ratio, beta, self.keep) if len(rungs) < _LONGEST else 1.0
             rounds = self.rounds if step < 1.0 else self.last[0]
-            rung = Rung(step, rounds, tuning)
+            jumps = float(jump_acceptance(step * start, step * ratio, (step - beta) * ratio))
+            few = min(self.local, 1) if jumps >= self.renewed else self.local
+            rung = Rung(step, rounds, tuning, self.local)  # a trial's local moves find what the reference leaves out
             population, tuning, stage = self.step(target, reference, population, beta, rung, rng, self.gain)
             beta, log_evidence = step, log_evidence + float(stage.increment)
             jump = float(stage.jump_acceptance)
-            rungs.append(Rung(step, rung.rounds, tuning))
+            rungs.append(rung._replace(tuning=tuning, local=few))
         rungs[-1] = rungs[-1]._replace(rounds=self.last_rounds(jump))
-        end = _log_ratio(population, reference.law)
+        end = log_ratio(*population[:2], reference.law)
         reverse = float(reverse_efficiency(end, torch.tensor(log_evidence, dtype=end.dtype)))
         judgement = Judgement(forward, reverse, jump)
         variance = float(stage.spread) * len(population.x)
@@ -213,7 +226,7 @@ class Tempering:
         Returns:
             The particles at the rung's beta, the step sizes at the end, and what the stage was like.
         """
-        log_weight = (rung.beta - beta) * _log_ratio(population, reference.law)
+        log_weight = (rung.beta - beta) * log_ratio(*population[:2], reference.law)
         chosen = systematic(log_weight[None], rng.uniform(log_weight.shape)[None, :1])[0]
         x, value, grad, origin = (part[chosen] for part in population)
         f = Tempered(target, reference.law, rung.beta)
@@ -224,7 +237,7 @@ class Tempering:
             state, info = jump.step(f, state, rng, tuning, metric)
             jumped.append(info.acceptance.mean())
             wrong.append(info.nonfinite.sum())
-            for _ in range(self.local):
+            for _ in range(rung.local):
                 state, info = local.step(f, state, rng, tuning, metric)
                 if gain:
                     tuning = local.adapt(tuning, info, gain)
@@ -242,13 +255,16 @@ class Tempering:
         return Population(state.x, value, grad, origin), tuning, stage
 
 
-def _log_ratio(population: Population, law: Law) -> Tensor:
-    """``(N,)`` log pi/g; ``-inf`` where pi is 0 or not a number, which a move can't have accepted but a first draw can meet."""
-    ratio = population.value - law.log_prob(population.x)
+def log_ratio(x: Tensor, value: Tensor, law: Law) -> Tensor:
+    """``(N,)`` log pi/g at ``(N, d)`` points where log pi is ``value``; ``-inf`` where pi is 0 or not a number.
+
+    A move can't have accepted such a point, but a first draw can meet it.
+    """
+    ratio = value - law.log_prob(x)
     return torch.where(torch.isnan(ratio) | (ratio == torch.inf), torch.full_like(ratio, -torch.inf), ratio)
 
 
-def _next_beta(ratio: Tensor, beta: float, keep: float) -> float:
+def next_beta(ratio: Tensor, beta: float, keep: float) -> float:
     """The largest beta that keeps the share, by bisection on the logarithm of the step."""
     if float(forward_efficiency((1.0 - beta) * ratio)) >= keep:
         return 1.0

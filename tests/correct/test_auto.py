@@ -210,4 +210,4 @@ def test_a_tolerance_has_the_streams_of_every_shard(monkeypatch: pytest.MonkeyPa
     assert_within(
         float(result.log_evidence or math.nan), 0.0, float(result.log_evidence_mcse or math.nan), label="log evidence"
     )
-    assert 15_000 < result.gradient_evaluations / 17 < 60_000
+    assert 8_000 < result.gradient_evaluations / 17 < 60_000

@@ -55,7 +55,7 @@ def test_where_modes_are_gaussian_their_gaussians_are_enough() -> None:
 )
 def test_along_any_trail_there_is_a_law(make: Callable[[], Target], disguised: int, seed: int) -> None:
     density, survey, trail = surveyed(targets.disguise(make(), disguised), seed)
-    survey, reference = along_trail(density, survey, trail, streams(1000))
+    survey, reference, _ = along_trail(density, survey, trail, streams(1000))
     x = reference.law.draw(streams(1000, 1))[0]
     value, grad = reference.law.value_and_grad(x)
     assert bool(torch.isfinite(x).all() and torch.isfinite(value).all() and torch.isfinite(grad).all())
@@ -69,7 +69,7 @@ def test_a_fit_to_where_particles_went_is_nearer_than_what_they_came_from() -> N
     density, survey, _ = surveyed(target, 0)
     f = InCoordinates(density, survey.affine)
     first, _ = laplace(f, survey, streams(1000))
-    trial = Tempering().learn(f, first, streams(1000, 1))
+    trial = Tempering(renewed=1.0).learn(f, first, streams(1000, 1))
     reference, _ = fitted(f, survey, first, trial, streams(1000, 2))
     before, after = (
         float(forward_efficiency(f(x) - law.log_prob(x)))

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from rdmc.correct import Judgement
-from rdmc.correct.judge import forward_efficiency, log_mean_exp, reverse_efficiency
+from rdmc.correct.judge import forward_efficiency, jump_acceptance, log_mean_exp, reverse_efficiency
 from rdmc.mixture import GaussianMixture
 from rdmc.student import StudentMixture
 from tests.correct.cases import pair, streams
-from tests.laws.cases import F
+from tests.laws.cases import F, generator
 from tests.stats import assert_within
 
 
@@ -55,6 +55,20 @@ def test_only_the_reverse_sees_a_missing_mode() -> None:
     x, y = g.draw(streams(4000))[0], pi.draw(streams(4000, 1))[0]
     assert float(forward_efficiency(pi.log_prob(x) - g.log_prob(x))) > 0.8
     assert float(reverse_efficiency(pi.log_prob(y) - g.log_prob(y), torch.zeros((), dtype=F))) < 1e-3
+
+
+def test_expected_jumps_are_the_mean_over_all_pairs() -> None:
+    """Also where particles and draws have no density at all, and whatever the constant."""
+    g = generator(3)
+    proposed, present, log_weight = (3.0 * torch.randn(n, generator=g, dtype=F) for n in (300, 500, 500))
+    for part in (proposed, present, log_weight):
+        part[:7] = -torch.inf
+    pairs = (proposed[None] - present[7:, None]).clamp(max=0.0).exp().mean(1)
+    expected = (torch.softmax(log_weight[7:], 0) * pairs).sum()
+    for shift in (0.0, 900.0, -900.0):
+        found = jump_acceptance(proposed + shift, present + shift, log_weight - shift)
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=0.0)
+    assert 0.3 < float(expected) < 0.7
 
 
 def test_log_mean_exp_is_the_log_of_a_mean() -> None:

@@ -8,9 +8,12 @@ import pytest
 
 import rdmc
 import targets
+from rdmc.correct import refine
 from rdmc.correct.pooled import pooled
-from rdmc.correct.refine import _judged_by_all, _Tried
+from rdmc.correct.refine import Refined, _judged_by_all, _Tried
 from rdmc.correct.temper import Tempering
+from rdmc.density import as_density
+from rdmc.journal import Journal
 from tests.correct.cases import as_target, gaussian_law, pair, reference, streams
 from tests.stats import assert_within
 
@@ -45,6 +48,31 @@ def test_a_pool_is_never_worse_than_half_of_either() -> None:
         ratio = both / (mixture.log_prob(x) - part.law.log_prob(x)).exp()
         assert float(ratio.max()) <= 2.0 + 1e-9
     assert float(both.mean()) < 5.0  # neither alone has a finite variance: each lacks a mode
+
+
+def refined() -> Refined:
+    """Of two Gaussians in the plane, with the modes' own Gaussians as the reference."""
+    density = as_density(targets.two_modes(2))
+    found: Refined = rdmc.Auto().prepare(density, 0, Journal(density.counter)).detail
+    assert found.reference.name == "modes" and found.trial.judgement.score > 0.4
+    return found
+
+
+def test_populations_make_all_local_moves_where_the_reference_leaves_places_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Many jumps are accepted on average; what the reference leaves out jumps never."""
+    assert {rung.local for rung in refined().trial.ladder.rungs} == {1}
+    monkeypatch.setattr(refine, "_COVERED", 1.1)
+    assert {rung.local for rung in refined().trial.ladder.rungs} == {Tempering().local}
+
+
+@pytest.mark.parametrize(("hopeful", "particles"), [(0.02, 1000), (1.1, 400)])
+def test_a_reference_that_promises_little_is_tried_with_few_particles(
+    monkeypatch: pytest.MonkeyPatch, hopeful: float, particles: int
+) -> None:
+    monkeypatch.setattr(refine, "_HOPEFUL", hopeful)
+    assert len(refined().trial.population.x) == particles
 
 
 @pytest.mark.parametrize("seed", [0, 2])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rdmc.correct import Ladder, Population, Reference, Tempering
 from rdmc.correct.judge import forward_efficiency
-from rdmc.correct.temper import Rung, Stage, _next_beta
+from rdmc.correct.temper import Rung, Stage, next_beta
 from rdmc.density import Density
 from rdmc.errors import DensityError
 from rdmc.mixture import GaussianMixture
@@ -126,6 +126,24 @@ def bound(name: str) -> float:
     return 1.0 if name == "shifted" else 0.0
 
 
+@pytest.mark.parametrize(("name", "renewed"), [("shifted", 0.1), ("shifted", 0.5), ("lopsided", 0.3)])
+def test_one_local_move_a_round_is_enough_where_jumps_renew(name: str, renewed: float) -> None:
+    """A ladder says so for each temperature, by the acceptance that jumps then have there; the cost is that of its moves."""
+    target, own = {"shifted": shifted, "lopsided": lopsided}[name]()
+    tempering = Tempering(keep=0.7, renewed=renewed)
+    trial = tempering.learn(target, own, streams(4000, 4))
+    before = target.counter.gradients
+    _, _, stages = run(tempering, target, own, trial.ladder, 4000, 5)
+    rungs = trial.ladder.rungs
+    assert target.counter.gradients - before == 4000 * (1 + sum((1 + rung.local) * rung.rounds for rung in rungs))
+    for rung, stage in zip(rungs, stages, strict=True):
+        jumps = float(stage.jump_acceptance)
+        assert rung.local in (1, 3)
+        assert (rung.local == 1) == (jumps >= renewed) or abs(jumps - renewed) < 0.04, f"{rung}: {jumps}"
+    if renewed == 0.5:
+        assert {rung.local for rung in rungs} == {1, 3}
+
+
 def test_learning_gives_a_ladder_that_keeps_what_it_says() -> None:
     target, own = shifted()
     tempering = Tempering(keep=0.6)
@@ -152,7 +170,7 @@ def test_a_learnt_run_costs_what_the_docstring_says() -> None:
     target, own = shifted()
     tempering = Tempering(local=2, rounds=1, last=(2, 2))
     ladder = Ladder(
-        tuple(Rung(beta, rounds, torch.zeros(1, 1, dtype=F)) for beta, rounds in ((0.3, 1), (0.6, 3), (1.0, 2)))
+        tuple(Rung(beta, rounds, torch.zeros(1, 1, dtype=F), 2) for beta, rounds in ((0.3, 1), (0.6, 3), (1.0, 2)))
     )
     run(tempering, target, own, ladder, 50)
     assert target.counter.gradients == 50 * (1 + 3 * (1 + 3 + 2)) and target.counter.densities == 0
@@ -161,9 +179,9 @@ def test_a_learnt_run_costs_what_the_docstring_says() -> None:
 @pytest.mark.parametrize("keep", [0.3, 0.9])
 def test_the_next_temperature_keeps_the_share_exactly(keep: float) -> None:
     ratio = 20.0 * torch.randn(500, generator=generator(1), dtype=F)
-    then = _next_beta(ratio, 0.0, keep)
+    then = next_beta(ratio, 0.0, keep)
     assert float(forward_efficiency(then * ratio)) == pytest.approx(keep, abs=1e-4)
-    assert _next_beta(0.01 * ratio, 0.2, keep) == 1.0
+    assert next_beta(0.01 * ratio, 0.2, keep) == 1.0
 
 
 def test_resampling_gives_every_particle_its_share_of_copies() -> None:
@@ -190,7 +208,16 @@ def test_last_rounds_leave_few_particles_unjumped(jump: float, rounds: int) -> N
 
 @pytest.mark.parametrize(
     "bad",
-    [{"keep": 0.0}, {"keep": 1.0}, {"stale": 0.0}, {"local": -1}, {"rounds": 0}, {"last": (0, 3)}, {"last": (4, 3)}],
+    [
+        {"keep": 0.0},
+        {"keep": 1.0},
+        {"stale": 0.0},
+        {"local": -1},
+        {"rounds": 0},
+        {"last": (0, 3)},
+        {"last": (4, 3)},
+        {"renewed": 0.0},
+    ],
 )
 def test_bad_arguments_are_named(bad: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=f"`{next(iter(bad))}`"):
