@@ -11,12 +11,14 @@ from typing import NamedTuple
 
 from rdmc.coordinates import InCoordinates
 from rdmc.correct.candidates import SUPPORT, along_trail, laplace
+from rdmc.correct.hidden import hidden_mass, own_evidence
 from rdmc.correct.improve import improved
 from rdmc.correct.judge import Judgement, reverse_efficiency
 from rdmc.correct.reference import Reference
 from rdmc.correct.temper import Tempering, Trial
 from rdmc.density import Density
 from rdmc.journal import Journal
+from rdmc.mixture import GaussianMixture
 from rdmc.pilot import extended
 from rdmc.rng import Streams
 from rdmc.survey import Survey
@@ -43,6 +45,8 @@ STAGE_COLUMNS = (
 )
 """Columns of the stage table: what was tried, how near it was, what it cost."""
 
+_HEAVIER = (5, 1.4)  # degrees of freedom and widening of Gaussians at hidden mass
+_MORE = 0.1  # nats of evidence that these must see beyond those at the modes
 _LAPLACE_ENOUGH = 0.2  # forward share above which the modes' own Gaussians are tried alone
 _GAIN = 1.1  # factor by which a round must better the best merit to count as progress
 _SETTLED = 0.2  # nats by which the evidence may still rise
@@ -146,6 +150,25 @@ def _judged_by_all(before: Sequence[_Tried], now: _Tried) -> list[_Tried]:
     return [*(seen(one, [now]) for one in before), seen(now, before)]
 
 
+def _first(density: Density, survey: Survey, trail: Trail, rng: Streams) -> tuple[Survey, Reference, Judgement]:
+    """The modes' Gaussians; where these are poor, also those along the trail, or where it shows mass that they leave out."""
+    target = InCoordinates(density, survey.affine)
+    reference, seen = laplace(target, survey, rng)
+    if seen.forward < _LAPLACE_ENOUGH:
+        return along_trail(density, survey, trail, rng)
+    _, evidence = own_evidence(target, reference, rng)
+    points, value = trail.trodden()
+    hidden = hidden_mass(target, reference, evidence, survey.affine.to_white(points), value)
+    if hidden is None:
+        return survey, reference, seen
+    core = GaussianMixture.pooled([(0.5, survey.surrogate.levelled(0.5)), (0.5, hidden.levelled(0.5))])
+    other = Reference.student(core, *_HEAVIER, "modes and hidden")
+    share, more = own_evidence(target, other, rng)
+    if share < _SERVES or more < evidence + _MORE:
+        return survey, reference, seen
+    return survey, other, Judgement(share, 1.0, 1.0)
+
+
 @dataclass(frozen=True)
 class Refinement:
     """Rounds of trial and fit, until the reference and the target agree from both sides.
@@ -205,10 +228,7 @@ class Refinement:
             return Streams.seeded(seed, [particles], [(key, round_)], dtype=density.dtype, device=density.device)
 
         def first() -> tuple[Survey, Reference, Judgement]:
-            rng = streams(0)
-            reference, seen = laplace(InCoordinates(density, survey.affine), survey, rng)
-            enough = seen.forward >= _LAPLACE_ENOUGH
-            return (survey, reference, seen) if enough else along_trail(density, survey, trail, rng)
+            return _first(density, survey, trail, streams(0))
 
         survey, reference, promise = journal.step("first reference", first)
         target = InCoordinates(density, survey.affine)
