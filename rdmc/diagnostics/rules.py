@@ -20,6 +20,7 @@ from rdmc.diagnostics.path_rules import evidence_known, paths_even
 from rdmc.diagnostics.stage_rules import evidence_settled, jumps_accepted, modes_complete, reference_covers
 from rdmc.table import Table
 
+_FEW_UNDEFINED = 5e-4  # of all evaluations, so few that what they hide can't be seen in the draws
 __all__ = ["PAGE", "RULES", "ResultLike", "Rule", "check", "findings"]
 
 FALSE_ALARM = 1e-3
@@ -140,15 +141,14 @@ def defined_at_draws(result: ResultLike) -> list[str]:
 
 
 def nonfinite_evaluations(result: ResultLike) -> list[str]:
-    """Evaluations that gave NaN or +inf."""
+    """Evaluations that gave NaN or +inf, unless so few that they can't matter."""
     bad = float(np.nansum(result.inner["nonfinite"])) if "nonfinite" in result.inner else 0.0
-    if bad <= 0:
-        return []
     total = float(np.nansum(result.inner["evaluations"])) if "evaluations" in result.inner else 0.0
-    total = max(total, bad) if total > 0 else float(result.gradient_evaluations + result.density_evaluations)
-    share = f" ({min(bad / total, 1.0):.2g} of all)" if total > 0 else ""
+    total = max(total or float(result.gradient_evaluations + result.density_evaluations), bad)
+    if bad <= _FEW_UNDEFINED * total:
+        return []
     return [
-        f"`log_density` gave NaN or +inf at {bad:.0f} evaluations{share}; they were rejected, which biases the "
+        f"`log_density` gave NaN or +inf at {bad:.0f} evaluations ({bad / total:.2g} of all); they were rejected, which biases the "
         "draws if the density has mass there. Make it -inf outside the support and numerically safe inside."
     ]
 

@@ -195,7 +195,6 @@ HOLDS = [
         lambda: lambda x: torch.logaddexp(normal(x), overflowing((x + 30.0) / 0.05)),
         normal_moments(),
         LOG_Z,
-        told=WRONG,
     ),
     Holds("offset 1e6", lambda: lambda x: normal(x) + 1e6, normal_moments(), LOG_Z + 1e6),
     Holds("offset -1e6", lambda: lambda x: normal(x) - 1e6, normal_moments(), LOG_Z - 1e6),

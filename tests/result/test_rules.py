@@ -175,3 +175,9 @@ def test_populations_that_never_moved_differ_infinitely() -> None:
     samples = torch.arange(4.0, dtype=torch.float64)[:, None, None].expand(4, 500, 3).clone()
     result = result_of(samples)
     assert result.convergence.worst_rhat > 1e6 and "disagree" in result.check()[0], result.check()
+
+
+def test_a_few_undefined_evaluations_do_no_harm() -> None:
+    values = inner()
+    values["nonfinite"][1, 2] = 9  # of 20,000
+    assert good(inner=values).check() == []
