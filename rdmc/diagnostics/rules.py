@@ -20,11 +20,11 @@ from rdmc.diagnostics.path_rules import evidence_known, paths_even
 from rdmc.diagnostics.stage_rules import evidence_settled, jumps_accepted, modes_complete, reference_covers
 from rdmc.table import Table
 
-_FEW_UNDEFINED = 5e-4  # of all evaluations, so few that what they hide can't be seen in the draws
 __all__ = ["PAGE", "RULES", "ResultLike", "Rule", "check", "findings"]
 
 FALSE_ALARM = 1e-3
 """Chance that one statistical rule speaks about exact independent draws."""
+_FEW_UNDEFINED = 5e-4  # of all evaluations, so few that what they hide can't be seen in the draws
 
 
 class ResultLike(Protocol):
