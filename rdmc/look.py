@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Look", "log_sum", "look_from"]
+__all__ = ["Look", "log_sum", "look_from", "pick"]
 
 
 class Look(NamedTuple):
@@ -48,3 +48,17 @@ def look_from(log: Tensor) -> Look:
     top, e = _exponentials(log)
     total = e.sum(-1, keepdim=True)
     return Look((total.log() + top)[..., 0], e.div_(total))
+
+
+def pick(weight: Tensor, u: Tensor) -> Tensor:
+    """``(...)`` the component that each of ``(...)`` uniform draws falls on.
+
+    Args:
+        weight: ``(K,)`` weights for all draws, or ``(..., K)`` for each; leading axes of ``u`` may be missing.
+        u: Draws in [0, 1).
+    """
+    cumulative = weight.cumsum(-1)
+    u = u * cumulative[..., -1]
+    if weight.ndim > 1:
+        cumulative = cumulative.expand(*u.shape, -1).contiguous()
+    return torch.searchsorted(cumulative, u[..., None])[..., 0].clamp_(max=weight.shape[-1] - 1)

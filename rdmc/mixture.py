@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from rdmc.linear import spectrum
-from rdmc.look import Look, log_sum, look_from
+from rdmc.look import Look, log_sum, look_from, pick
 from rdmc.rng import Streams
 
 __all__ = ["GaussianMixture", "squared_norm"]
 
-_BLOCK = 2**17  # numbers at work at a time on the CPU, 1 MiB: what is larger leaves the cache between two operations
+_BLOCK = 2**18  # numbers at work at a time on the CPU, 2 MiB: what is larger leaves the cache between two operations
 _COPIED = 8  # dimension up to which a matrix of its own for every point costs less than sorting points by matrix
 _SHORT = 3  # dimension up to which points are on the last axis in memory, and sums over d are made column by column
 
@@ -167,7 +167,8 @@ class GaussianMixture:
         """``(..., K)`` log probability that each component made x."""
         if self.components == 1:
             return x.new_zeros(*x.shape[:-1], 1)
-        return torch.log_softmax(self.log_components(x), -1)
+        log = self.log_components(x)
+        return log - log_sum(log)[..., None]
 
     def look(self, x: Tensor) -> Look:
         """Log density and responsibilities, with one exponential for each component and point."""
@@ -194,16 +195,15 @@ class GaussianMixture:
     def draw(self, rng: Streams, lead: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
         """``(*lead, B, d)`` draws, one batch of particles for each index of ``lead``, and the ``(*lead, B)`` labels."""
         shape = (*lead, rng.particles)
-        cumulative = torch.cumsum(self.log_weight.exp(), -1)
-        u = rng.uniform(shape)[..., None] * cumulative[..., -1:]
-        label = (u > cumulative).sum(-1).clamp(max=self.components - 1)
-        z = rng.normal((*shape, self.dim))
+        label = pick(self.log_weight.exp(), rng.uniform(shape))
+        return self.centre(label) + self.colour(rng.normal((*shape, self.dim)), label), label
+
+    def centre(self, label: Tensor) -> Tensor:
+        """``(..., d)`` the mean of one component ``label`` ``(...)``, or ``(..., B)`` for a mixture per particle, a point."""
         if self.mean.ndim == 2:
-            mean = self.mean[label]
-        else:
-            index = label[..., None, None].expand(*shape, 1, self.dim)
-            mean = self.mean.expand(*shape, *self.mean.shape[-2:]).gather(-2, index)[..., 0, :]
-        return mean + self.colour(z, label), label
+            return self.mean[label]
+        index = label[..., None, None].expand(*label.shape, 1, self.dim)
+        return self.mean.expand(*label.shape, *self.mean.shape[-2:]).gather(-2, index)[..., 0, :]
 
     def condition(self, x_t: Tensor, alpha: float, sigma: float) -> GaussianMixture:
         r"""The law of x_0 given ``(B, d)`` x_t = alpha x_0 + sigma eps when x_0 follows this mixture.
@@ -294,6 +294,7 @@ def _row_times(v: Tensor, matrix: Tensor, label: Tensor) -> Tensor:
         return torch.einsum("...i,...ij->...j", v, matrix[label])
     # on the CPU reading counts back is free, while a copy of a matrix for every point is more work than its product
     order = label.flatten().argsort()
-    rows = v.reshape(-1, d)[order].split(torch.bincount(label.flatten(), minlength=len(matrix)).tolist())
+    sizes = torch.bincount(label.flatten(), minlength=len(matrix)).tolist()
+    rows = v.reshape(-1, d).index_select(0, order).split(sizes)
     product = torch.cat([part @ own for part, own in zip(rows, matrix, strict=True)])
     return torch.empty_like(product).index_copy_(0, order, product).view(v.shape)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rdmc.conditioned import Conditioned
 from rdmc.mixture import GaussianMixture, squared_norm
 from rdmc.rng import Streams
 from rdmc.typing import BatchedDensity
@@ -77,7 +78,7 @@ class InnerPosterior:
         x_t: ``(B, d)`` conditioning points.
         alpha: Signal scale alpha_t > 0.
         sigma: Noise scale sigma_t > 0.
-        surrogate: Optional Gaussian mixture near pi; conditioned on x_t it is a proposal for q (:meth:`proposal`).
+        surrogate: Optional Gaussian mixture near pi; conditioned on x_t it is a proposal for q (:meth:`proposal`, :meth:`guide`).
 
     Raises:
         ValueError: If ``alpha`` or ``sigma`` is not positive.
@@ -136,11 +137,25 @@ class InnerPosterior:
         Raises:
             ValueError: If there is no surrogate.
         """
+        return self._surrogate().condition(self.x_t, self.alpha, self.sigma)
+
+    def guide(self) -> Conditioned | GaussianMixture:
+        """The same law for many looks and few draws, as chains want it.
+
+        Raises:
+            ValueError: If there is no surrogate.
+        """
+        surrogate = self._surrogate()
+        if isinstance(surrogate, GaussianMixture):
+            return Conditioned(surrogate, self.x_t, self.alpha, self.sigma)
+        return self.proposal()  # of what only knows how to be conditioned
+
+    def _surrogate(self) -> GaussianMixture:
         if self.surrogate is None:
             raise ValueError(
                 "this inner sampler needs `surrogate`, a GaussianMixture near pi, got None; run a pilot or pass one"
             )
-        return self.surrogate.condition(self.x_t, self.alpha, self.sigma)
+        return self.surrogate
 
     def score(self, mean: Tensor) -> Tensor:
         """``(B, d)`` grad log p_t(x_t) of a posterior mean, by Tweedie's formula."""

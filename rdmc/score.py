@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from rdmc.inner.base import Draws
+from rdmc.mixture import squared_norm
 from rdmc.posterior import InnerPosterior
 
 __all__ = [
@@ -133,7 +134,7 @@ class SteinControlVariate:
     def __call__(self, q: InnerPosterior, draws: Draws) -> ScoreEstimate:
         """The estimate for every particle of ``q``."""
         grad = _gradients(self, draws)
-        information = draws.average(grad.square().sum(-1))
+        information = draws.average(squared_norm(grad))
         return _corrected(q, draws, (q.dim / information).clamp(max=_largest(q)), grad)
 
 
@@ -180,7 +181,7 @@ def _gradients(estimator: object, draws: Draws) -> Tensor:
 
 def _corrected(q: InnerPosterior, draws: Draws, gain: Tensor, grad: Tensor) -> ScoreEstimate:
     """The formula, with one gain ``(B,)`` a particle."""
-    return _estimate(q, draws, draws.x_0 + gain[:, None] * grad)
+    return _estimate(q, draws, torch.addcmul(draws.x_0, gain[:, None], grad))
 
 
 def _estimate(q: InnerPosterior, draws: Draws, values: Tensor) -> ScoreEstimate:

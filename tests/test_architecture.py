@@ -33,6 +33,7 @@ LAYERS = (
         "grid",
         "look",
         "mixture",
+        "conditioned",
         "student",
         "trail",
         "particles",

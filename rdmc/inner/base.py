@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rdmc.kernels.base import State
+from rdmc.mixture import squared_norm
 from rdmc.posterior import InnerPosterior
 from rdmc.rng import Streams
 
@@ -114,14 +115,15 @@ class Draws:
         if self.chains == 0:
             ess = 1.0 / _to_last(self.weight).square().sum(-1)
             return ess if self.log_weight is None else ess.masked_fill(self._lost(self.log_weight), 0.0)
-        spread = (_added((self.x_0 - _added(self.x_0) / n).square()) / n).sum(-1)
+        mean = self.average(self.x_0)
+        spread = _added(torch.stack([squared_norm(part - mean) for part in self.x_0])) / n
         of_mean = self.average_variance(self.x_0).sum(-1)
         return torch.where(of_mean > 0.0, spread / of_mean, torch.zeros_like(spread)).clamp(max=float(n))
 
     def average(self, values: Tensor) -> Tensor:
         """``(B, ...)`` weighted average over the draws of ``(N, B, ...)`` values."""
         if self.log_weight is None:
-            return _to_last(values).mean(-1)
+            return _added(values) / values.shape[0]
         return torch.einsum("nb,nb...->b...", self.weight, values)
 
     def average_variance(self, values: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rdmc.conditioned import Conditioned
 from rdmc.inner.base import Draws, Warm, require_count
 from rdmc.inner.chains import Record, begin
 from rdmc.inner.mixing import endpoint_rhat
@@ -59,7 +60,7 @@ class GuidedChains:
         """Run the chains from ``start``, or from draws of the conditioned surrogate."""
         rows = _Rows.of(rng, self.witnesses)
         followed = replace(q, x_t=q.x_t[rows.particle])
-        mixture = followed.proposal()
+        mixture = followed.guide()
         jump, local = IndependenceJump(mixture), MixtureMALA(mixture)
         if start is None:
             state = _cold(followed, mixture, rows.rng)
@@ -80,13 +81,12 @@ class GuidedChains:
         return rows.split(record.draws(followed, state, tuning, 1, continued=start is not None), record.begin)
 
 
-def _cold(q: InnerPosterior, mixture: GaussianMixture, rng: Streams) -> State:
+def _cold(q: InnerPosterior, mixture: Conditioned | GaussianMixture, rng: Streams) -> State:
     """Draws of the mixture; where one falls outside the support, its component's mean, which is inside or nearly so."""
     x, label = mixture.draw(rng, (1,))
     drawn = evaluate(q, x)
-    mean = mixture.mean.gather(1, label[0, :, None, None].expand(-1, 1, q.dim))[None, :, 0]
     outside = drawn.value == -torch.inf
-    return evaluate(q, torch.where(outside[..., None], mean, x))
+    return evaluate(q, torch.where(outside[..., None], mixture.centre(label), x))
 
 
 class _Rows(NamedTuple):

@@ -34,11 +34,13 @@ class Info(NamedTuple):
         acceptance: Probability with which the proposal was accepted.
         nonfinite: Whether the density was NaN or ``+inf`` (or its gradient NaN inside the support) at the proposal.
         group: Which entry of a pooled tuning each chain used; None where every chain has its own.
+        moved: Whether the proposal was accepted; None for kernels that don't ask.
     """
 
     acceptance: Tensor
     nonfinite: Tensor
     group: Tensor | None = None
+    moved: Tensor | None = None
 
 
 class Kernel(Protocol):
@@ -98,7 +100,7 @@ def metropolis(state: State, proposal: State, log_ratio: Tensor, log_u: Tensor) 
         torch.where(accept, value, state.value),
         torch.where(moved, proposal.grad, state.grad),
     )
-    return new, Info(ratio.clamp_(max=0.0).exp_().masked_fill_(wrong, 0.0), wrong)
+    return new, Info(ratio.clamp_(max=0.0).exp_().masked_fill_(wrong, 0.0), wrong, moved=accept)
 
 
 def _rows(accept: Tensor, shape: torch.Size) -> Tensor:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from rdmc.kernels.base import Info, State, evaluate, metropolis
 from rdmc.kernels.metric import Metric
-from rdmc.look import Look
+from rdmc.look import Look, pick
+from rdmc.mixture import squared_norm
 from rdmc.rng import Streams
 from rdmc.typing import BatchedDensity
 
@@ -51,7 +52,7 @@ class Components(Protocol):
         ...
 
     def colour_transpose(self, v: Tensor, label: Tensor) -> Tensor:
-        """``(..., d)`` L_k^T v."""
+        """``(..., d)`` L_k^T v, a tensor of its own."""
         ...
 
 
@@ -69,10 +70,9 @@ class Seen(State):
     look: Look | None = None
 
     @classmethod
-    def after(cls, state: State, mixture: object, here: Look, proposal: State, there: Look) -> Seen:
-        """The state that a step ended in, with the look at the proposal where that was accepted."""
+    def after(cls, state: State, mixture: object, here: Look, there: Look, moved: Tensor) -> Seen:
+        """The state that a step ended in, with the look at the proposal where that was accepted, ``(..., B)`` moved."""
         seen = cls(*state)
-        moved = (state.x == proposal.x).all(-1)
         seen.mixture = mixture
         seen.look = Look(
             torch.where(moved, there.log_prob, here.log_prob), torch.where(moved[..., None], there.share, here.share)
@@ -85,6 +85,15 @@ def _look(mixture: Proposal | Components, state: State) -> Look:
     if isinstance(state, Seen) and state.mixture is mixture and state.look is not None:
         return state.look
     return mixture.look(state.x)
+
+
+def _decide(
+    mixture: object, present: tuple[State, Look], proposed: tuple[State, Look], log_ratio: Tensor, rng: Streams
+) -> tuple[Seen, Info]:
+    """Accept or stay, and keep the look that goes with the point."""
+    state, info = metropolis(present[0], proposed[0], log_ratio, rng.log_uniform(log_ratio.shape))
+    assert info.moved is not None
+    return Seen.after(state, mixture, present[1], proposed[1], info.moved), info
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,8 +133,7 @@ class IndependenceJump:
         proposal = evaluate(f, x)
         here, there = _look(self.mixture, state), self.mixture.look(x)
         log_ratio = proposal.value - state.value - there.log_prob + here.log_prob
-        state, info = metropolis(state, proposal, log_ratio, rng.log_uniform(state.value.shape))
-        return Seen.after(state, self.mixture, here, proposal, there), info
+        return _decide(self.mixture, (state, here), (proposal, there), log_ratio, rng)
 
     def adapt(self, tuning: Tensor, info: Info, gain: float) -> Tensor:
         """Nothing to tune."""
@@ -183,28 +191,22 @@ class MixtureMALA:
     def step(self, f: BatchedDensity, state: State, rng: Streams, tuning: Tensor, metric: Metric) -> tuple[State, Info]:
         """One transition; ``tuning`` is log h_k, ``metric`` is not used."""
         here = _look(self.mixture, state)
-        label = torch.searchsorted(here.share.cumsum(-1), rng.uniform(state.value.shape)[..., None])
-        index = label.clamp_(max=self.mixture.components - 1)
-        label = index[..., 0]
+        label = pick(here.share, rng.uniform(state.value.shape))
+        index = label[..., None]
         group = rng.shard_of_particle() * self.mixture.components + label
         h = tuning.flatten()[group].exp()
         z = rng.normal(state.x.shape)
         pull = self.mixture.colour_transpose(state.grad, label)
-        drift = h[..., None] * pull
-        move = self.mixture.colour(drift.addcmul_((2.0 * h).sqrt()[..., None], z), label)
+        root = (2.0 * h).sqrt_()[..., None]
+        move = self.mixture.colour((h[..., None] * pull).addcmul_(root, z), label)
         proposal = evaluate(f, state.x + move)
-        u = pull + self.mixture.colour_transpose(proposal.grad, label)
+        # the noise of the way back but for its sign, as in plain MALA
+        b = torch.addcmul(z, pull.add_(self.mixture.colour_transpose(proposal.grad, label)), root, value=0.5)
         there = self.mixture.look(proposal.x)
         log_label = (there.share.gather(-1, index) / here.share.gather(-1, index)).log_()[..., 0]
-        log_ratio = (
-            proposal.value
-            - state.value
-            - 0.25 * h * torch.linalg.vecdot(u, u)
-            - (0.5 * h).sqrt() * torch.linalg.vecdot(u, z)
-            + log_label
-        )
-        state, info = metropolis(state, proposal, log_ratio, rng.log_uniform(state.value.shape))
-        return Seen.after(state, self.mixture, here, proposal, there), info._replace(group=group)
+        log_ratio = torch.add(proposal.value - state.value + log_label, squared_norm(z) - squared_norm(b), alpha=0.5)
+        state, info = _decide(self.mixture, (state, here), (proposal, there), log_ratio, rng)
+        return state, info._replace(group=group)
 
     def adapt(self, tuning: Tensor, info: Info, gain: float) -> Tensor:
         """Robbins and Monro on each component's mean acceptance over the particles of a shard that used it."""
