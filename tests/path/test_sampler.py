@@ -142,11 +142,13 @@ def test_default_on_modes_of_unequal_weight() -> None:
     assert result.gradient_evaluations > 16 * (levels - 1) * 4 * 512
 
 
-def test_refit_finds_what_the_optimum_does_not_show() -> None:
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_refit_finds_what_the_optimum_does_not_show(seed: int) -> None:
+    """In the logarithm of the width across the bend, at least half of what the pilot lacks (or, in some searches, has too much)."""
     target = targets.banana(2)
     density = rdmc.Density(target.log_density, 2, target.value_and_grad)
-    survey = rdmc.Pilot().run(density, Streams.seeded(1, [rdmc.Pilot().starts], [(9,)]))
-    refitted = Refit().run(density, survey, 1, 5)
+    survey = rdmc.Pilot().run(density, Streams.seeded(seed, [rdmc.Pilot().starts], [(9,)]))
+    refitted = Refit().run(density, survey, seed, 5)
     rows = {row["name"]: row["agreement"] for row in refitted.tried}
     print(rows)
     assert max(rows["both"], rows["explorers"]) > rows["before"] + 0.1
@@ -156,7 +158,7 @@ def test_refit_finds_what_the_optimum_does_not_show() -> None:
     )
     exact = target.sample(4000, torch.Generator().manual_seed(0))[:, 1].std()
     print(f"deviation across the bend: pilot {before:.3g}, refit {after:.3g}, truth {exact:.3g}")
-    assert abs((after / exact).log()) < min(math.log(1.5), abs((before / exact).log()))
+    assert abs((after / exact).log()) < 0.5 * abs((before / exact).log())
 
 
 def test_refit_keeps_a_pilot_that_is_right() -> None:
