@@ -41,7 +41,7 @@ class Atlas:
         self.hits: list[int] = []
 
     def add(self, x: Tensor) -> None:
-        """Climb from every point and file the ends under the modes they belong to."""
+        """Climb from every point and file the ends under the modes they belong to; ends that are rounding alone are left out."""
         if len(x) == 0:
             return
         end = ascend(self.f, x)

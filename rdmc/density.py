@@ -15,6 +15,17 @@ from rdmc.typing import LogDensity, ValueAndGrad
 
 __all__ = ["Counter", "Density", "HasLogDensity", "as_density"]
 
+_UNDEFINED = (ValueError, RuntimeError)  # of torch.distributions and torch.linalg, whose LinAlgError is of the latter
+_UNRELATED = (torch.cuda.OutOfMemoryError, NotImplementedError, RecursionError)
+_ADVICE = (
+    "It had values at {before} points before; among these are some with a coordinate as large as {far:.3g}. A search for modes "
+    "looks far beyond the mass, so give a value there too: -inf outside the support, NaN where none can be computed; both are "
+    "rejected. For torch.distributions pass `validate_args=False`, or call "
+    "`torch.distributions.Distribution.set_default_validate_args(False)`. "
+    "Instead of torch.linalg.cholesky take `L, info = torch.linalg.cholesky_ex(K)` and give NaN where `info > 0`; "
+    "MultivariateNormal takes that L as `scale_tril`"
+)
+
 
 class Counter:
     """Counts points evaluated, by kind. Batch sizes are known on the host, so counting never waits for the device."""
@@ -46,7 +57,8 @@ class Density:
     r"""A user's unnormalised log density, batched, differentiable and counted.
 
     Outside the support the value is ``-inf`` and the gradient is *defined* as 0, so that a kernel that looks there gets a
-    rejection and not a NaN. NaN and ``+inf`` pass through unchanged: kernels reject and count them.
+    rejection and not a NaN. NaN and ``+inf`` pass through unchanged: kernels reject and count them. What the callable raises is
+    raised as it is, with notes: a point where it has no value should get NaN, as an exception is one for all points of a batch.
 
     Shapes: every method takes ``(..., d)`` and flattens the leading axes to the ``(M, d)`` that the user's callable sees.
     Cost: ``__call__`` counts one density evaluation a point, ``value_and_grad`` one gradient evaluation a point.
@@ -109,13 +121,16 @@ class Density:
         return (flat,) if self.rows is None or len(flat) <= self.rows else flat.split(self.rows)
 
     def _told(self, function: Callable[[Tensor], Any], x: Tensor) -> Any:
-        """What the user's function gives; where it raises, its own exception, with a note of when and for what."""
+        """What the user's function gives; where it raises, its own exception, with a note of when, for what, and what may help."""
         try:
             return function(x)
         except Exception as error:
             error.add_note(
                 f"`log_density` raised this for x of shape {tuple(x.shape)}, evaluations so far: {self.counter}"
             )
+            before = self.counter.densities + self.counter.gradients - len(x)
+            if before > 0 and isinstance(error, _UNDEFINED) and not isinstance(error, _UNRELATED):
+                error.add_note(_ADVICE.format(before=before, far=float(x.detach().abs().max())))
             raise
 
     def bare_value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:

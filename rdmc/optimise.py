@@ -15,6 +15,8 @@ __all__ = ["Ascent", "ascend"]
 _MEMORY = 10
 _ARMIJO = 1e-4
 _BACKTRACKS = 8
+_NOISE = 0.5  # nats by which a value may change with the last digits of a point, and still be one
+_ROUNDED = 100.0  # last digits of a value, up to which a change is that of a large value and not of what made it
 
 
 class Ascent(NamedTuple):
@@ -40,13 +42,55 @@ def _direction(grad: Tensor, scale: Tensor, pairs: list[tuple[Tensor, Tensor, Te
     return q
 
 
+def _line_search(
+    f: BatchedDensity, here: tuple[Tensor, Tensor, Tensor], direction: Tensor, slope: Tensor, active: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Points, values and gradients after the longest of the steps 1, 1/4, 1/16 ... that gains enough (Armijo), and which moved.
+
+    The values of all shorter steps are asked for in one call: where the density is a loop, a call costs the same for one point
+    as for a hundred. Cost: a gradient evaluation an active point; where the whole step fails, one more and 7 density evaluations.
+    """
+    x, value, _ = here
+    new_x, new_value, new_grad = (part.clone() for part in here)
+    moved = torch.zeros_like(active)
+
+    def gains(v: Tensor, at: Tensor, step: Tensor) -> Tensor:
+        return (v >= value[at] + _ARMIJO * step * slope[at]) & torch.isfinite(v)
+
+    def go(at: Tensor, step: Tensor) -> None:
+        trial = x[at] + step[:, None] * direction[at]
+        v, g = f.value_and_grad(trial)
+        good = gains(v, at, step) & torch.isfinite(g).all(-1)
+        done = at[good]
+        new_x[done], new_value[done], new_grad[done], moved[done] = trial[good], v[good], g[good], True
+
+    at = active.nonzero()[:, 0]
+    go(at, torch.ones_like(value[at]))
+    at = (active & ~moved).nonzero()[:, 0]
+    if len(at):
+        step = 0.25 ** torch.arange(1, _BACKTRACKS, device=x.device).to(x)[:, None]
+        trial = x[at] + step[..., None] * direction[at]
+        good = gains(f(trial.flatten(0, 1)).view(len(step), -1), at, step)
+        longest = step[good.int().argmax(0), 0]
+        any_ = good.any(0)
+        if bool(any_.any()):
+            go(at[any_], longest[any_])
+    return new_x, new_value, new_grad, moved
+
+
 def ascend(f: BatchedDensity, x: Tensor, *, iterations: int = 100, tolerance: float = 1e-6) -> Ascent:
     """Climb from every point to a local maximum of f.
 
     Batched L-BFGS with a backtracking (Armijo) line search. A point where f is not finite never moves and is not converged. Where
     the curvature along a step is negative, as in a heavy tail, the next step is twice as long.
 
-    Cost: about 1.3 gradient evaluations per iteration and point still moving; points that have converged cost nothing.
+    Ascents gather where rounding adds to the value, as in ``lgamma(y + phi) - lgamma(phi)`` at phi = 1e16, where both terms are
+    4e17 and their difference is in error by 100. An end where the last digits of x, moved to either side, change the value by
+    more than half a nat beyond its slope is no mode: its value is ``-inf``, and it is not converged. A change on one side alone
+    is a jump or an edge of the support, and stays. Only float64 is looked at.
+
+    Cost: about 1.1 gradient evaluations per iteration and point still moving; points that have converged cost nothing. At the
+    end 4 density evaluations a point, in one call, and 12 more at points where rounding, a jump or an edge shows.
 
     Args:
         f: The log density.
@@ -68,21 +112,7 @@ def ascend(f: BatchedDensity, x: Tensor, *, iterations: int = 100, tolerance: fl
         uphill = (slope > 0) & torch.isfinite(direction).all(-1)
         direction = torch.where(uphill[:, None], direction, scale * grad)
         slope = torch.where(uphill, slope, (scale * grad * grad).sum(-1))
-        new_x, new_value, new_grad = x.clone(), value.clone(), grad.clone()
-        step = torch.ones_like(value)
-        searching = active.clone()
-        for _ in range(_BACKTRACKS):
-            at = searching.nonzero()[:, 0]
-            if at.numel() == 0:
-                break
-            trial = x[at] + step[at, None] * direction[at]
-            v, g = f.value_and_grad(trial)
-            good = (v >= value[at] + _ARMIJO * step[at] * slope[at]) & torch.isfinite(v) & torch.isfinite(g).all(-1)
-            done = at[good]
-            new_x[done], new_value[done], new_grad[done] = trial[good], v[good], g[good]
-            searching[done] = False
-            step[at] = torch.where(good, step[at], 0.25 * step[at])
-        moved = active & ~searching
+        new_x, new_value, new_grad, moved = _line_search(f, (x, value, grad), direction, slope, active)
         s, y = new_x - x, grad - new_grad
         sy = (s * y).sum(-1, keepdim=True)
         y = torch.where(sy < 0, -y, y)
@@ -99,4 +129,35 @@ def ascend(f: BatchedDensity, x: Tensor, *, iterations: int = 100, tolerance: fl
         x, value, grad = new_x, new_value, new_grad
         if not bool(active.any()):
             break
-    return Ascent(x, value, grad, usable & ~active)
+    end = Ascent(x, value, grad, usable & ~active)
+    rounding = _rounding(f, end)
+    return end._replace(value=value.masked_fill(rounding, -torch.inf), converged=end.converged & ~rounding)
+
+
+def _rounding(f: BatchedDensity, end: Ascent) -> Tensor:
+    """``(M,)`` where the value is a difference of terms so large that their rounding shows.
+
+    One and two of the last digits away on both sides, so that no smooth mode wider than that is taken for one. Where something
+    shows, six more digits are asked for: rounding often gives the same value twice, the quiet side of an edge always does.
+
+    Cost: 4 density evaluations a point, 12 more where a value changes.
+    """
+    if end.x.dtype != torch.float64:  # there modes narrower than a last digit are met in earnest
+        return torch.zeros_like(end.converged)
+    shows = _changes(f, end, (1.0, 2.0))
+    rounding = shows.all(0)
+    at = (shows.any(0) & ~rounding).nonzero()[:, 0]
+    if len(at):
+        some = Ascent(*(part[at] for part in end))
+        rounding[at] = (shows[:, at] | _changes(f, some, (3.0, 4.0, 5.0, 6.0, 7.0, 8.0))).all(0)
+    return rounding
+
+
+def _changes(f: BatchedDensity, end: Ascent, digits: tuple[float, ...]) -> Tensor:
+    """``(2, M)`` whether, so many last digits above or below, the value changes by more than slope and size explain."""
+    eps = torch.finfo(end.x.dtype).eps
+    away = torch.tensor([*digits, *(-k for k in digits)], dtype=end.x.dtype, device=end.x.device).view(-1, 1, 1)
+    beside = end.x + away * eps * end.x
+    change = f(beside.flatten(0, 1)).view(len(beside), -1) - end.value - (end.grad * (beside - end.x)).sum(-1)
+    beyond = torch.isfinite(change) & (change.abs() > torch.clamp(_ROUNDED * eps * end.value.abs(), min=_NOISE))
+    return beyond.view(2, len(digits), -1).any(1) & torch.isfinite(end.value)

@@ -16,12 +16,14 @@ from torch import Tensor
 from rdmc.approach import climb, coordinates, require_arrival, require_finite_mass
 from rdmc.arguments import whole
 from rdmc.atlas import TAIL, Atlas, equally_explained
-from rdmc.coordinates import InCoordinates
+from rdmc.coordinates import Affine, InCoordinates
+from rdmc.errors import DensityError
 from rdmc.mixture import GaussianMixture
 from rdmc.rng import Streams
 from rdmc.scan import Scan
 from rdmc.survey import Overlooked, Survey
 from rdmc.typing import BatchedDensity
+from rdmc.variational import MeanField
 
 __all__ = ["Pilot", "extended"]
 
@@ -38,7 +40,8 @@ class Pilot:
     The first starting points are scattered about the origin over log-uniform radii, because nothing is known. The curvature at the
     best point they reach gives coordinates of unit scale; each further round scatters many points about what was found, in those
     coordinates, so the pilot works in any units, and climbs from those where the density most exceeds the modes known so far.
-    Rounds go on until several in a row find nothing new.
+    Rounds go on until several in a row find nothing new. If no ascent leads to a mode, as where a density has no upper limit,
+    Gaussians that climb the evidence lower bound take the modes' place.
 
     Law: none; everything found is a proposal that later stages correct.
     Cost: per round ``starts x candidates`` density and about 5 to 15 gradient evaluations a start; per mode 4d gradient and 2d to
@@ -126,13 +129,20 @@ class Pilot:
             rng: Streams of ``starts`` particles.
 
         Raises:
-            DensityError: If the density is not finite at any starting point.
+            DensityError: If the density is not finite at any starting point, or neither ascents nor Gaussians find its mass.
             ImproperDensityError: If ascents run off to infinity, or the density does not fall along a direction.
         """
-        reached = climb(f, self._usable_points(f, rng))
-        affine = coordinates(f, reached)
-        scaled, origin = InCoordinates(f, affine), torch.zeros_like(affine.centre)
-        require_arrival(scaled, origin)
+        first = self._usable_points(f, rng)
+        reached = climb(f, first)
+        try:
+            affine = coordinates(f, reached)
+            scaled, origin = InCoordinates(f, affine), torch.zeros_like(affine.centre)
+            require_arrival(scaled, origin)
+        except DensityError:
+            survey = _by_bound(f, first, rng)
+            if survey is None:
+                raise
+            return survey
         require_finite_mass(scaled, origin, torch.eye(f.dim, dtype=origin.dtype, device=origin.device))
         atlas, scan = Atlas(scaled), Scan(self.starts**2 * self.scan)
         atlas.add(torch.cat([origin[None], affine.to_white(reached.x)]))
@@ -172,6 +182,20 @@ def extended(f: BatchedDensity, survey: Survey, points: Tensor) -> Survey:
         return survey
     mixture, peak, hits = atlas.surrogate(len(atlas.mean))
     return Survey(survey.affine, mixture, peak, hits, atlas.unseen(), survey.overlooked)
+
+
+def _by_bound(f: BatchedDensity, points: Tensor, rng: Streams) -> Survey | None:
+    """Where the mass is if ascents lead to no mode: Gaussians that climbed the evidence lower bound, or None if none arrived.
+
+    They stand for modes. Nothing is known of how many others there are.
+    """
+    found = MeanField().mixture(f, points, f(points), rng)
+    if found is None:
+        return None
+    mixture = found[0].levelled(0.2)
+    affine = Affine(torch.zeros_like(mixture.mean[0]), mixture.basis[0])
+    hits = torch.ones(mixture.components, dtype=torch.int64, device=points.device)
+    return Survey(affine, mixture, f(mixture.mean), hits, math.nan).whitened()
 
 
 def _outstanding(atlas: Atlas, points: Tensor, value: Tensor, count: int, df: int | None) -> Tensor:

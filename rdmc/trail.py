@@ -49,6 +49,11 @@ class Trail:
         """All points ``(n, d)`` in order, and the values ``(n,)`` there."""
         return torch.cat(self._points), torch.cat(self._values)
 
+    def first(self, n: int) -> tuple[Tensor, Tensor]:
+        """The first n of the points, ``(n, d)`` and ``(n,)``: those from which nothing had been climbed."""
+        points, values = self.trodden()
+        return points[:n], values[:n]
+
     def thinned(self, n: int) -> tuple[Tensor, Tensor]:
         """At most n of the points, ``(n, d)`` and ``(n,)``, spread evenly over the ranks of their values, highest first."""
         points, values = self.trodden()

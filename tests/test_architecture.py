@@ -45,7 +45,7 @@ LAYERS = (
         "relabelling",
     ),
     ("posterior", "kernels", "optimise", "curvature"),
-    ("inner", "steps", "atlas", "approach", "survey"),
+    ("inner", "steps", "atlas", "approach", "survey", "variational"),
     ("overlooked",),
     ("scan",),
     ("pilot", "score"),

@@ -120,6 +120,69 @@ def test_an_exception_of_the_density_comes_through_with_a_note() -> None:
     assert any(re.search(r"for x of shape \(\d+, 2\), evaluations so far: Counter", note) for note in error.__notes__)
 
 
+def plain_cholesky(x: Tensor) -> Tensor:
+    """A Gaussian process of two points with the length scale e^x0, whose matrix is singular where that is large."""
+    apart = torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=x.dtype)
+    return normal(x) - torch.linalg.cholesky((-apart * (-x[:, :1, None]).exp()).exp() - 1e-9)[:, 1, 1].square()
+
+
+def plain_scale(x: Tensor) -> Tensor:
+    """A normal law whose scale, a softplus of the second coordinate, underflows to 0."""
+    scale = torch.nn.functional.softplus(40.0 * x[:, 1] + 60.0)
+    return normal(x) + torch.distributions.Normal(0.0, scale).log_prob(0.1 * scale.detach())
+
+
+class AsAdvised:
+    """The same two as the note says to write them."""
+
+    @staticmethod
+    def cholesky(x: Tensor) -> Tensor:
+        """NaN where the matrix is not positive definite."""
+        apart = torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=x.dtype)
+        factor, info = torch.linalg.cholesky_ex((-apart * (-x[:, :1, None]).exp()).exp() - 1e-9)
+        return torch.where(info > 0, torch.nan, normal(x) - factor[:, 1, 1].square())
+
+    @staticmethod
+    def scale(x: Tensor) -> Tensor:
+        """Whatever the formula gives."""
+        scale = torch.nn.functional.softplus(40.0 * x[:, 1] + 60.0)
+        return normal(x) + torch.distributions.Normal(0.0, scale, validate_args=False).log_prob(0.1 * scale.detach())
+
+
+@pytest.mark.parametrize(
+    ("f", "kind", "remedy", "mended"),
+    [
+        (
+            plain_cholesky,
+            torch.linalg.LinAlgError,
+            r"cholesky_ex\(K\)` and give NaN where `info > 0`",
+            AsAdvised.cholesky,
+        ),
+        (plain_scale, ValueError, "pass `validate_args=False`", AsAdvised.scale),
+    ],
+    ids=["an indefinite matrix", "a scale of 0"],
+)
+def test_where_a_density_raises_far_out_a_note_says_what_to_write(f: Any, kind: Any, remedy: str, mended: Any) -> None:
+    with pytest.raises(kind) as caught:
+        run(f)
+    note = "\n".join(caught.value.__notes__)
+    assert re.search(remedy, note), note
+    found = re.search(
+        r"values at (\d+) points before; among these are some with a coordinate as large as (\S+)\. A", note
+    )
+    assert found and int(found[1]) > 0 and float(found[2]) > 1.0, note
+    x = torch.tensor([[0.1, 0.2], [-0.3, 0.1]], dtype=torch.float64)
+    torch.testing.assert_close(mended(x), f(x))
+    assert bool(torch.isfinite(run(mended).samples).all())  # control: what the note says does work
+
+
+@pytest.mark.parametrize("error", [KeyError("no such column"), NotImplementedError("not yet")], ids=repr)
+def test_other_exceptions_get_no_such_note(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught:
+        run(after(60, error))
+    assert len(caught.value.__notes__) == 1, caught.value.__notes__
+
+
 def whole_run() -> int:
     """Calls of an undisturbed run of four chains."""
     counting = after(10**9, KeyError())
