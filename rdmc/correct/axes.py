@@ -79,7 +79,8 @@ class AxesMixture:
 def fit_axes(points: Tensor, directions: Tensor, modes: GaussianMixture, df: int) -> AxesMixture:
     """One component for each mode, with scales by the quartiles of the points that belong to it: tails don't move quartiles.
 
-    A mode to which fewer than 8 points belong has no component; where that is so of all, all points make one.
+    A mode to which fewer than 8 different points belong has no component; where that is so of all, all points make one. Points that
+    resampling copied count by their number for a component's weight, and once for its scales: copies alone would make an atom.
 
     Args:
         points: ``(M, d)`` points.
@@ -87,11 +88,12 @@ def fit_axes(points: Tensor, directions: Tensor, modes: GaussianMixture, df: int
         modes: Gaussians that tell which points belong together.
         df: Degrees of freedom of the tails.
     """
-    label = modes.log_responsibilities(points).argmax(-1)
+    different, copies = torch.unique(points, dim=0, return_counts=True)
+    label = modes.log_responsibilities(different).argmax(-1)
     if int(torch.bincount(label).max()) < _FEWEST:
         label = torch.zeros_like(label)
     affine = Affine(points.mean(0), directions)
-    z = affine.to_white(points)
+    z = affine.to_white(different)
     level = torch.tensor([0.25, 0.5, 0.75], dtype=z.dtype, device=z.device)
     mean, scale, weight = [], [], []
     for k in range(modes.components):
@@ -101,7 +103,7 @@ def fit_axes(points: Tensor, directions: Tensor, modes: GaussianMixture, df: int
         low, middle, high = torch.quantile(own, level, dim=0)
         mean.append(middle)
         scale.append((high - low).clamp(min=torch.finfo(z.dtype).tiny) / _quartile_range(df))
-        weight.append(len(own))
+        weight.append(int(copies[label == k].sum()))
     share = torch.tensor(weight, dtype=z.dtype, device=z.device) / sum(weight)
     return AxesMixture(affine, share.log(), torch.stack(mean), torch.stack(scale), df)
 

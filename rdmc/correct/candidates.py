@@ -38,6 +38,7 @@ _LIGHT = 10  # degrees of freedom that a Gaussian tail counts as
 _NEARLY = 0.8  # of the highest score, at which a heavier tail is taken
 _FAINT = 69.0  # nats below the heaviest component, as low as another's weight may be
 _AT_MODES = 10  # a product is fitted to one more draw of the modes' Gaussians for so many points, lest it lose a well
+_FEWEST = 8  # different points that tell scales along directions
 _SINGULAR = 1e8  # condition number beyond which directions are none
 SUPPORT = 20  # points a dimension, fewer than which say too little of covariances
 _HESSIANS = 1500  # points times dimensions at which curvature is measured, at most
@@ -154,6 +155,8 @@ def _factorising(points: Tensor, directions: Tensor, modes: GaussianMixture, rng
     one_scale = GaussianMixture.from_covariance(modes.mean[:1], modes.within()[None], points.new_ones(1))
     product = Reference(fit_product(torch.cat([points, everywhere]), directions), one_scale, "product")
     guide = StudentMixture(modes.widened(_WIDENINGS[-1]), 5)
+    if len(torch.unique(points, dim=0)) < _FEWEST:
+        return [product]
     axes = [Reference(fit_axes(points, directions, modes, df), guide, "axes", df) for df in (2, 5)]
     return [product, *axes]
 

@@ -187,3 +187,22 @@ def test_axes_of_more_modes_than_points_are_those_of_all_points() -> None:
     few = fit_axes(points[:40], torch.eye(2, dtype=F), modes, df=5)
     assert few.mean.shape == (1, 2) and float((few.affine.to_user(few.mean) - 3.0).abs().max()) < 1.5
     assert bool(torch.isfinite(few.log_prob(points)).all())
+
+
+def test_copies_of_a_point_make_no_atom() -> None:
+    """Beside 200 different points, 100 copies of one of them, and 98 of seven others in a mode of their own."""
+    random = generator(11)
+    modes = GaussianMixture.isotropic(
+        torch.tensor([[0.0, 0.0], [30.0, 0.0]], dtype=F), torch.ones(2, dtype=F), torch.ones(2, dtype=F)
+    )
+    wide = torch.randn(200, 2, generator=random, dtype=F)
+    seven = torch.tensor([30.0, 0.0], dtype=F) + torch.randn(7, 2, generator=random, dtype=F)
+    points = torch.cat([wide, wide[:1].expand(100, 2), seven.repeat(14, 1)])
+    law = fit_axes(points, torch.eye(2, dtype=F), modes, df=5)
+    assert law.log_weight.shape == (1,)
+    truth = wide.quantile(0.75, dim=0) - wide.quantile(0.25, dim=0)
+    told = law.scale[0] * 2.0 * 0.7266868438  # quartiles of Student's law with 5 degrees of freedom
+    torch.testing.assert_close(told, truth, atol=1e-6, rtol=1e-6)
+    x, _ = law.draw(streams(200))
+    value, grad = law.value_and_grad(x)
+    assert bool(torch.isfinite(value).all()) and bool(torch.isfinite(grad).all())
