@@ -8,11 +8,12 @@ from torch import Tensor
 from rdmc.coordinates import Affine, InCoordinates
 from rdmc.correct.axes import fit_axes
 from rdmc.correct.fit import fit_mixture, whitening
+from rdmc.correct.hidden import own_evidence
 from rdmc.correct.judge import Judgement, forward_efficiency, log_mean_exp, reverse_efficiency
 from rdmc.correct.pooled import pooled
 from rdmc.correct.product import fit_product, independent_directions
 from rdmc.correct.reference import Reference, covering
-from rdmc.correct.temper import Trial, log_ratio
+from rdmc.correct.temper import Trial
 from rdmc.curvature import local_axes, precisions
 from rdmc.density import Density
 from rdmc.linear import spectrum
@@ -80,9 +81,7 @@ def along_trail(density: Density, survey: Survey, trail: Trail, rng: Streams) ->
 
 def _evidence(density: Density, survey: Survey, reference: Reference, rng: Streams) -> float:
     """Log evidence in the user's coordinates, as draws of a reference see it."""
-    x = reference.law.draw(rng)[0][:_TESTS]
-    ratio = log_ratio(x, InCoordinates(density, survey.affine)(x), reference.law)
-    return float(log_mean_exp(ratio) + survey.affine.log_det())
+    return own_evidence(InCoordinates(density, survey.affine), reference, rng)[1] + float(survey.affine.log_det())
 
 
 def _among_passed(density: Density, survey: Survey, trail: Trail, rng: Streams) -> tuple[Survey, Reference, Judgement]:
