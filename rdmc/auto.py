@@ -60,8 +60,9 @@ class Auto:
 
     Law: pi in the limit of many particles, whatever the first two stages found; they decide the efficiency.
     Evidence: the mean over populations of unbiased estimates.
-    Cost: 1 to 40 gradient evaluations a draw to locate, 10 to 250 to refine and 15 to 60 to correct, at 1000 draws in all; the
-    first two do not grow with the number of draws.
+    Cost: 3 to 40 gradient evaluations a draw to locate, up to 200 where there are dozens of modes, 10 to 250 to refine and 10 to 85
+    to correct, at 1000 draws in all; the first two do not grow with the number of draws. To locate also takes 300,000 density
+    evaluations, and as many again whenever their scan has found a mode.
 
     Args:
         pilot: How modes are found.
