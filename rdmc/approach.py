@@ -139,8 +139,8 @@ def require_arrival(f: BatchedDensity, origin: Tensor) -> None:
     if bool(torch.isnan(grad).any()):
         raise DensityError(
             f"`log_density` must have a gradient where its mass is; at the best point reached, of log density {float(value):.3g}, "
-            "automatic differentiation gives NaN. Somewhere infinity is multiplied by 0, as when exp(-exp(z)) has weight 0: "
-            "clamp what overflows, or give `rdmc.Density` a `gradient`"
+            "the gradient is NaN. Automatic differentiation gives that where infinity is multiplied by 0, as when exp(-exp(z)) has "
+            "weight 0: clamp what overflows, or give `rdmc.Density` a `gradient`"
         )
     if not float(grad.norm()) < _LOST:
         raise DensityError(

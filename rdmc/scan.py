@@ -28,7 +28,7 @@ class Scan:
     the known modes, in their shape and in all directions alike, as a mode that is thin in some direction says nothing of how far
     others are there; and, where there are several, about all, at distances like those between them.
 
-    Law: none. Cost: two or three density evaluations a point.
+    Law: none. Cost: two or three density evaluations a point. Source: ours.
 
     Args:
         points: At most this many.

@@ -17,9 +17,10 @@ from rdmc.look import Look, look_from
 from rdmc.mixture import GaussianMixture
 from rdmc.rng import Streams
 
-__all__ = ["AxesMixture", "fit_axes"]
+__all__ = ["FEWEST", "AxesMixture", "fit_axes"]
 
-_FEWEST = 8  # points a component needs for scales of its own
+FEWEST = 8
+"""Different points that a component needs for scales of its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +91,7 @@ def fit_axes(points: Tensor, directions: Tensor, modes: GaussianMixture, df: int
     """
     different, copies = torch.unique(points, dim=0, return_counts=True)
     label = modes.log_responsibilities(different).argmax(-1)
-    if int(torch.bincount(label).max()) < _FEWEST:
+    if int(torch.bincount(label).max()) < FEWEST:
         label = torch.zeros_like(label)
     affine = Affine(points.mean(0), directions)
     z = affine.to_white(different)
@@ -98,7 +99,7 @@ def fit_axes(points: Tensor, directions: Tensor, modes: GaussianMixture, df: int
     mean, scale, weight = [], [], []
     for k in range(modes.components):
         own = z[label == k]
-        if len(own) < _FEWEST:
+        if len(own) < FEWEST:
             continue
         low, middle, high = torch.quantile(own, level, dim=0)
         mean.append(middle)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rdmc.coordinates import Affine, InCoordinates
-from rdmc.correct.axes import fit_axes
+from rdmc.correct.axes import FEWEST, fit_axes
 from rdmc.correct.fit import fit_mixture, whitening
 from rdmc.correct.hidden import own_evidence
 from rdmc.correct.judge import Judgement, forward_efficiency, log_mean_exp, reverse_efficiency
@@ -39,7 +39,6 @@ _LIGHT = 10  # degrees of freedom that a Gaussian tail counts as
 _NEARLY = 0.8  # of the highest score, at which a heavier tail is taken
 _FAINT = 69.0  # nats below the heaviest component, as low as another's weight may be
 _AT_MODES = 10  # a product is fitted to one more draw of the modes' Gaussians for so many points, lest it lose a well
-_FEWEST = 8  # different points that tell scales along directions
 _SINGULAR = 1e8  # condition number beyond which directions are none
 SUPPORT = 20  # points a dimension, fewer than which say too little of covariances
 _HESSIANS = 1500  # points times dimensions at which curvature is measured, at most
@@ -66,22 +65,21 @@ def along_trail(density: Density, survey: Survey, trail: Trail, rng: Streams) ->
     Cost: 4d gradient evaluations for each of up to 64 points, and 256 density evaluations for each of nine widths and tails; where
     little is promised 25,600 gradient evaluations and 256 density evaluations, and 2304 of these where the bound is above.
     """
-    found = _among_passed(density, survey, trail, rng)
-    if found[2].forward >= _HOPEFUL:
-        return found
-    fields = MeanField().mixture(density, *trail.first(_FIRST), rng)
-    if fields is None or not float(fields[1].max()) > _evidence(density, *found[:2], rng) + _CLEARLY:
-        return found
-    affine = _mass_coordinates(fields[0])
+    there, reference, promise = _among_passed(density, survey, trail, rng)
+    if promise.forward >= _HOPEFUL:
+        return there, reference, promise
+    found = MeanField().mixture(density, *trail.first(_FIRST), rng)
+    if found is None:
+        return there, reference, promise
+    fields, bound = found
+    _, evidence = own_evidence(InCoordinates(density, there.affine), reference, rng)
+    if not float(bound.max()) > evidence + float(there.affine.log_det()) + _CLEARLY:
+        return there, reference, promise
+    affine = _mass_coordinates(fields)
     survey = survey.seen_in(affine)
-    fields_there = fields[0].affine(affine.centre, torch.linalg.inv(affine.factor))
-    core = GaussianMixture.pooled([(0.1, survey.surrogate.levelled(0.5)), (0.9, fields_there.levelled(0.5))])
+    fields = fields.affine(affine.centre, torch.linalg.inv(affine.factor))
+    core = GaussianMixture.pooled([(0.1, survey.surrogate.levelled(0.5)), (0.9, fields.levelled(0.5))])
     return survey, *_best(InCoordinates(density, affine), _students(core, "modes and bound"), rng)
-
-
-def _evidence(density: Density, survey: Survey, reference: Reference, rng: Streams) -> float:
-    """Log evidence in the user's coordinates, as draws of a reference see it."""
-    return own_evidence(InCoordinates(density, survey.affine), reference, rng)[1] + float(survey.affine.log_det())
 
 
 def _among_passed(density: Density, survey: Survey, trail: Trail, rng: Streams) -> tuple[Survey, Reference, Judgement]:
@@ -154,7 +152,7 @@ def _factorising(points: Tensor, directions: Tensor, modes: GaussianMixture, rng
     one_scale = GaussianMixture.from_covariance(modes.mean[:1], modes.within()[None], points.new_ones(1))
     product = Reference(fit_product(torch.cat([points, everywhere]), directions), one_scale, "product")
     guide = StudentMixture(modes.widened(_WIDENINGS[-1]), 5)
-    if len(torch.unique(points, dim=0)) < _FEWEST:
+    if len(torch.unique(points, dim=0)) < FEWEST:
         return [product]
     axes = [Reference(fit_axes(points, directions, modes, df), guide, "axes", df) for df in (2, 5)]
     return [product, *axes]

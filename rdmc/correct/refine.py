@@ -151,7 +151,7 @@ def _judged_by_all(before: Sequence[_Tried], now: _Tried) -> list[_Tried]:
 
 
 def _first(density: Density, survey: Survey, trail: Trail, rng: Streams) -> tuple[Survey, Reference, Judgement]:
-    """The modes' Gaussians; where these are poor, also those along the trail, or where it shows mass that they leave out."""
+    """The modes' Gaussians, alone or with others: along the trail if they are poor, at hidden mass if the trail shows some."""
     target = InCoordinates(density, survey.affine)
     reference, seen = laplace(target, survey, rng)
     if seen.forward < _LAPLACE_ENOUGH:
@@ -174,7 +174,8 @@ class Refinement:
     """Rounds of trial and fit, until the reference and the target agree from both sides.
 
     The first reference is the pilot's mixture of Gaussians at the modes. Where that is poor, Gaussians at the density's own scale
-    along the ascents' trail are added, because the mass may be far from every peak. Each round tempers a population from the
+    along the ascents' trail are added, because the mass may be far from every peak; where it is good but the trail shows mass that
+    it leaves out, Gaussians there (:func:`rdmc.correct.hidden.hidden_mass`). Each round tempers a population from the
     reference and judges it; if it does not reach ``goal``, several references are fitted to the population and the best of them is
     tried next. Rounds end when the goal is reached, or when neither the score nor the evidence moves any more. While a reference
     promises next to nothing, or the evidence still rises and hardly a jump is accepted, trials take four tenths of the particles.

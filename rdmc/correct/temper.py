@@ -51,7 +51,7 @@ class Rung(NamedTuple):
     beta: float
     rounds: int
     tuning: Tensor
-    local: int = 3
+    local: int
 
 
 @dataclass(frozen=True, eq=False)

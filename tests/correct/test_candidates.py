@@ -83,7 +83,7 @@ def test_a_fit_to_where_particles_went_is_nearer_than_what_they_came_from() -> N
     density, survey, _ = surveyed(target, 0)
     f = InCoordinates(density, survey.affine)
     first, _ = laplace(f, survey, streams(1000))
-    trial = Tempering(renewed=1.0).learn(f, first, streams(1000, 1))
+    trial = Tempering().learn(f, first, streams(1000, 1))
     reference, _ = fitted(f, survey, first, trial, streams(1000, 2))
     before, after = (
         float(forward_efficiency(f(x) - law.log_prob(x)))

@@ -25,7 +25,7 @@ def reference(law: Law, dtype: torch.dtype) -> Reference:
 
 
 def rung(beta: float, dtype: torch.dtype) -> Rung:
-    return Rung(beta, 2, torch.full((1, 3), math.log(0.5), dtype=dtype, device=META))
+    return Rung(beta, 2, torch.full((1, 3), math.log(0.5), dtype=dtype, device=META), 3)
 
 
 @DTYPES

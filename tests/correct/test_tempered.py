@@ -27,7 +27,7 @@ def population(target: Density, x: Tensor) -> Population:
 
 def rung(beta: float, rounds: int, step: float = 0.4, components: int = 3) -> Rung:
     tuning = torch.linspace(math.log(step), math.log(2.0 * step), components, dtype=F)[None]
-    return Rung(beta, rounds, tuning)
+    return Rung(beta, rounds, tuning, 3)
 
 
 @BETAS
