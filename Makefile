@@ -3,10 +3,20 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+WHOLE := $(VENV)/.whole
+SMOKES := $(addprefix smoke-,sbc distill unlike auto calibration speed path_weights published quality peers speed_float32 \
+	scale precision closed_form control_variate)
+TOGETHER := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: test demo docs lint types unit smoke arviz1 clean
+# the tensors are small: more threads would wait more than work, and two checks run at a time
+export OMP_NUM_THREADS := 1
 
-test: lint types docs unit smoke arviz1
+.PHONY: test demo docs lint types unit cluster smoke $(SMOKES) arviz1 clean
+
+# checks of one process run two at a time, the longest first; then the tests, which have a process for every core
+test:
+	$(MAKE) -j2 $(TOGETHER) arviz1 lint types docs cluster smoke
+	$(MAKE) unit
 
 demo: $(STAMP)
 	$(BIN)/python -m benchmarks.demo --out demo
@@ -17,14 +27,17 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,cluster,test]'
 	touch $@
 
-# the pages, into build/site; no network is needed once the packages are there
-docs: $(STAMP)
-	test -f $(VENV)/.docs -a $(VENV)/.docs -nt $(STAMP) || $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
-	touch $(VENV)/.docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
-	$(BIN)/python -m pytest -m slow tests/docs/test_site.py
+# what the pages are built with, and the libraries that models come from, for tests/interop; all at once and before any check,
+# because no process may run while its packages change
+$(WHOLE): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs,pymc,jax,pyro]'
+	touch $@
 
-lint: $(STAMP)
+# the pages, into build/site; no network is needed once the packages are there
+docs: $(WHOLE)
+	SITE=build/site $(BIN)/python -m pytest -m slow tests/docs/test_site.py
+
+lint: $(WHOLE)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
@@ -38,39 +51,25 @@ ifneq ($(strip $(PYTHON312)),)
 	test -f $(VENV312)/.installed || $(PYTHON312) -m venv $(VENV312)
 	test -f $(VENV312)/.installed || $(VENV312)/bin/python -m pip install --quiet --no-cache-dir --constraint constraints.txt --editable '.[report,test]'
 	touch $(VENV312)/.installed
-	OMP_NUM_THREADS=1 $(VENV312)/bin/python -m pytest tests/export tests/result tests/cli tests/report tests/sampling/test_sample.py
+	$(VENV312)/bin/python -m pytest tests/export tests/result tests/cli tests/report tests/sampling/test_sample.py
 else
 	@echo "no Python 3.12 here: the tests with ArviZ 1.x are skipped"
 endif
 
-types: $(STAMP)
+types: $(WHOLE)
 	$(BIN)/mypy
 
-# the libraries that models come from, for tests/interop
-$(VENV)/.models: $(STAMP)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[pymc,jax,pyro]'
-	touch $@
+unit: $(WHOLE)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not cluster"
 
-unit: $(STAMP) $(VENV)/.models
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not cluster"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "cluster and not slow" tests/cluster
+# executors, with worker processes of their own
+cluster: $(WHOLE)
+	$(BIN)/python -m pytest -m "cluster and not slow" tests/cluster
 
-smoke: $(STAMP)
-	$(BIN)/python -m benchmarks.published --smoke
-	$(BIN)/python -m benchmarks.control_variate --smoke
-	$(BIN)/python -m benchmarks.closed_form --smoke
-	$(BIN)/python -m benchmarks.quality --smoke
-	$(BIN)/python -m benchmarks.peers --smoke
-	$(BIN)/python -m benchmarks.auto --smoke
-	$(BIN)/python -m benchmarks.calibration --smoke
-	$(BIN)/python -m benchmarks.unlike --smoke
-	$(BIN)/python -m benchmarks.precision --smoke
-	$(BIN)/python -m benchmarks.speed --smoke
-	$(BIN)/python -m benchmarks.speed_float32 --smoke
-	$(BIN)/python -m benchmarks.sbc --smoke
-	$(BIN)/python -m benchmarks.scale --smoke
-	$(BIN)/python -m benchmarks.path_weights --smoke
-	$(BIN)/python -m benchmarks.distill --smoke
+smoke: $(SMOKES)
+
+$(SMOKES): smoke-%: $(WHOLE)
+	$(BIN)/python -m benchmarks.$* --smoke
 
 clean:
 	rm -rf $(VENV) $(VENV312) demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache

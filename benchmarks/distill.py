@@ -54,15 +54,17 @@ def tv(target: Target, x: torch.Tensor) -> float | None:
     return float(mode_weight_tv(target.mode_of(x), target.mode_weights))
 
 
-def run(name: str, target: Target, result: rdmc.Result, kind: str, seed: int, training: Training) -> Record:
+def run(
+    name: str, target: Target, result: rdmc.Result, kind: str, seed: int, training: Training, drawn: int, weighted: int
+) -> Record:
     """One record."""
     clock = time.process_time()  # not the wall's: other programs may be running
     network = rdmc.distill(result, loss=LOSSES[kind](target), training=training, seed=seed, progressbar=False)
     training_seconds, clock = time.process_time() - clock, time.process_time()
-    weights = network.weights(target, WEIGHTED, seed=seed + 1)
+    weights = network.weights(target, weighted, seed=seed + 1)
     seconds = time.process_time() - clock
-    weighted = weights.resample(DRAWS, seed)
-    plain = network.weights(target, WEIGHTED, seed=seed + 1, tails=None)
+    again = weights.resample(drawn, seed)
+    plain = network.weights(target, weighted, seed=seed + 1, tails=None)
     log_z = target.log_z or 0.0
     return {
         "target": name,
@@ -76,15 +78,15 @@ def run(name: str, target: Target, result: rdmc.Result, kind: str, seed: int, tr
         "steps": int(network.history["step"][-1]),
         "gradients": network.gradient_evaluations / (result.chains * result.draws),
         "tv_run": tv(target, result.samples.flatten(0, 1)),
-        "tv_network": tv(target, network.sample(DRAWS, seed=seed + 2)),
-        "tv_weighted": tv(target, weighted),
-        "ess": weights.ess / WEIGHTED,
+        "tv_network": tv(target, network.sample(drawn, seed=seed + 2)),
+        "tv_weighted": tv(target, again),
+        "ess": weights.ess / weighted,
         "k": weights.pareto_k,
         "folded": weights.folded,
         "evidence_run": None if result.log_evidence is None else result.log_evidence - log_z,
         "evidence": weights.log_evidence - log_z,
         "evidence_mcse": weights.log_evidence_mcse,
-        "plain_ess": plain.ess / WEIGHTED,
+        "plain_ess": plain.ess / weighted,
         "plain_k": plain.pareto_k,
         "plain_evidence": plain.log_evidence - log_z,
         "plain_evidence_mcse": plain.log_evidence_mcse,
@@ -163,6 +165,7 @@ def main() -> None:
         parser.error(f"unknown: {', '.join(unknown)}; known are {', '.join(LOSSES)}")
     if a.smoke:
         names, draws, chains, training, a.seeds = ["banana"], 100, 2, Training(steps=40, every=20), 1
+    drawn, weighted = (1_000, 500) if a.smoke else (DRAWS, WEIGHTED)
     store = Store(None if a.smoke else a.out / "distill.jsonl")
     clock = time.perf_counter()
     for seed in range(a.seeds):
@@ -173,7 +176,7 @@ def main() -> None:
             target = TARGETS[name]()
             result = rdmc.sample(target, draws=draws, chains=chains, seed=seed, progressbar=False)
             for kind, key in keys.items():
-                measure = partial(run, name, target, result, kind, seed, training)
+                measure = partial(run, name, target, result, kind, seed, training, drawn, weighted)
                 record = store.get(key, measure)
                 print(
                     f"{time.perf_counter() - clock:.0f} s  {key}: ESS {record['ess']:.2f}, k {record['k']:.2f}, "
