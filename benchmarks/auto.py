@@ -60,6 +60,8 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "label_switching": targets.label_switching,
     "galaxies-3": partial(targets.galaxies, 3),
     "galaxies-4": partial(targets.galaxies, 4),
+    "galaxies-5": partial(targets.galaxies, 5),
+    "galaxies-6": partial(targets.galaxies, 6),
     "eight_schools": targets.eight_schools,
     "eight_schools-centred": partial(targets.eight_schools, True),
     "logistic_regression": targets.logistic_regression,

@@ -9,11 +9,14 @@ from torch import Tensor
 
 from rdmc.curvature import principal_axes
 from rdmc.mixture import GaussianMixture
-from rdmc.optimise import ascend
+from rdmc.optimise import Ascent, ascend
+from rdmc.orbits import Modes, all_images, one_of_each
+from rdmc.rng import Streams
 from rdmc.student import StudentMixture
+from rdmc.symmetry import Symmetry
 from rdmc.typing import BatchedDensity
 
-__all__ = ["STRANGE", "TAIL", "Atlas", "equally_explained"]
+__all__ = ["STRANGE", "TAIL", "Atlas"]
 
 TAIL = 3  # degrees of freedom that the tails of known modes are granted while new ones are looked for
 STRANGE = 0.05  # relative error of a mode's height, seen from a point, above which the point may not belong to it
@@ -23,17 +26,26 @@ _CROWDED = 16.0  # modes of any mass for each place, beyond which the heavy ones
 _LIGHTER = 7.0  # nats below the heaviest mode
 _AHEAD = 0.03  # of the way to a mode
 _VALLEY = 0.3  # nats by which the density must fall between two optima for them to be two components
+_LONGER = 3  # times that an ascent which was cut short may go on
+_IMAGES = 2048  # modes kept of a symmetry that is given up
+_UNLIKE = 1e-6  # difference of values at images, over 1 + the value, above which there is no symmetry
 
 
 class Atlas:
-    """The modes found so far, with the ascents that ended at each.
+    """The modes found so far, with the ascents that ended at each; of a symmetric density one mode of each orbit.
 
     Args:
         f: Log density in coordinates where modes have about unit width.
+        symmetry: Maps under which it is the same.
+
+    Attributes:
+        broken: Whether an ascent ended where an image has another density, and the symmetry was given up.
     """
 
-    def __init__(self, f: BatchedDensity) -> None:
+    def __init__(self, f: BatchedDensity, symmetry: Symmetry | None = None) -> None:
         self.f = f
+        self.symmetry = symmetry
+        self.broken = False
         self.mean: list[Tensor] = []
         self.axes: list[Tensor] = []
         self.sd: list[Tensor] = []
@@ -44,7 +56,7 @@ class Atlas:
         """Climb from every point and file the ends under the modes they belong to; ends that are rounding alone are left out."""
         if len(x) == 0:
             return
-        end = ascend(self.f, x)
+        end = self._homed(self._climbed(x))
         arrived = end.converged if bool(end.converged.any()) else torch.isfinite(end.value)
         order = end.value[arrived].argsort(descending=True)
         left_x, left_value, left_grad = end.x[arrived][order], end.value[arrived][order], end.grad[arrived][order]
@@ -62,6 +74,43 @@ class Atlas:
                 left &= ~self._claim_at(owner, left_x, left_value, left)
             elif self._found(left_x[i], left_value[i], left_grad[i]):
                 left &= ~self._claim_at(-1, left_x, left_value, left)
+
+    def anywhere(self, x: Tensor, rng: Streams) -> Tensor:
+        """``(..., B, d)`` points, each moved to an image drawn at random: images are looked at, not taken for granted."""
+        return x if self.symmetry is None else self.symmetry.anywhere(x, rng)
+
+    def folded(self, symmetry: Symmetry) -> Atlas:
+        """What is known, one mode of each orbit."""
+        return self._with(symmetry, one_of_each(self._all(), symmetry))
+
+    def unfolded(self, modes: int) -> Atlas:
+        """What is known, with all images of it, the heaviest ``modes``; itself where no symmetry is."""
+        return self if self.symmetry is None else self._with(None, all_images(self._all(), self.symmetry, modes))
+
+    def _all(self) -> Modes:
+        return self._mixture(self.log_mass().argsort(descending=True))
+
+    def _with(self, symmetry: Symmetry | None, modes: Modes) -> Atlas:
+        atlas = Atlas(self.f, symmetry)
+        atlas.recall(*modes)
+        return atlas
+
+    def _homed(self, end: Ascent) -> Ascent:
+        """The ends moved to the images with the largest share; as they are, and no symmetry any more, if one has no image."""
+        if self.symmetry is None:
+            return end
+        g = self.symmetry.home(end.x)
+        x, grad = self.symmetry.moved(end.x, g), torch.einsum("mji,mj->mi", self.symmetry.inverse[g], end.grad)
+        value = self.f(x)
+        same = (value - end.value).abs() <= _UNLIKE * (1.0 + value.abs())
+        if bool((same | ~end.converged).all()):
+            return Ascent(x, end.value, grad, end.converged)
+        images = all_images(self._all(), self.symmetry, _IMAGES)
+        for part in (self.mean, self.axes, self.sd, self.peak, self.hits):
+            part.clear()
+        self.recall(*images)
+        self.symmetry, self.broken = None, True
+        return end
 
     def recall(self, mixture: GaussianMixture, peak: Tensor, hits: Tensor) -> None:
         """Take up modes found before, at no evaluation."""
@@ -85,7 +134,7 @@ class Atlas:
         mass = self.log_mass() + 0.5 * self.f.dim * math.log(2.0 * math.pi)
         gaussian = GaussianMixture(mass, mean, axes, sd.square())
         law = gaussian if df is None else StudentMixture(gaussian, df)
-        explained = law.log_prob(x) + torch.logsumexp(mass, 0)
+        explained = law.log_prob(self._home(x)[0]) + torch.logsumexp(mass, 0)
         beyond = value - explained
         return torch.where(torch.isnan(beyond), torch.full_like(beyond, -torch.inf), beyond), explained
 
@@ -98,7 +147,8 @@ class Atlas:
         """
         mean, peak, mass = torch.stack(self.mean), torch.stack(self.peak), self.log_mass()
         value = self.f(x)
-        square = self.f.dim * self._distance(x).square()
+        home, back = self._home(x)
+        square = self.f.dim * self._distance(home).square()
         light = (mass - 0.5 * square).argmax(1)
         heavy = (mass - 0.5 * (TAIL + self.f.dim) * torch.log1p(square / TAIL)).argmax(1)
         slope = torch.full_like(value, torch.inf)
@@ -107,7 +157,11 @@ class Atlas:
             if len(at) == 0:
                 continue
             k = owner[at]
-            rise = self.f(x[at] + _AHEAD * (mean[k] - x[at])) - value[at]
+            way = mean[k] - home[at]
+            rise = (
+                self.f(x[at] + _AHEAD * (way if back is None else torch.einsum("mij,mj->mi", back[at], way)))
+                - value[at]
+            )
             height = peak[k] - value[at]
             gaussian = _AHEAD * (2.0 - _AHEAD) * height  # h (1 - (1 - a)^2), what a Gaussian h below its mode rises by
             other = torch.where(height > 0, rise / gaussian, torch.inf).nan_to_num(torch.inf, torch.inf)
@@ -161,6 +215,28 @@ class Atlas:
         keep = keep[log_weight[keep] >= log_weight.max() - 20.0]
         mixture = GaussianMixture(log_weight[keep], mean[keep], axes[keep], sd[keep].square()).levelled(0.2)
         return mixture, peak[keep], hits[keep.cpu()]
+
+    def _climbed(self, x: Tensor) -> Ascent:
+        """Ascents; those cut short above everything else go on, as a long ridge may lead to the heaviest mode."""
+        end = ascend(self.f, x)
+        for _ in range(_LONGER):
+            arrived = torch.cat([end.value[end.converged], *(peak[None] for peak in self.peak)])
+            high = ~end.converged & torch.isfinite(end.value)
+            high &= end.value > arrived.max() if len(arrived) else False
+            at = high.nonzero()[:, 0]
+            if len(at) == 0:
+                break
+            further = ascend(self.f, end.x[at])
+            for part, more in zip(end, further, strict=True):
+                part[at] = more
+        return end
+
+    def _home(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The images of ``(M, d)`` points with the largest share, and the ``(M, d, d)`` matrices of the way back."""
+        if self.symmetry is None:
+            return x, None
+        g = self.symmetry.home(x)
+        return self.symmetry.moved(x, g), self.symmetry.inverse[g]
 
     def _distance(self, x: Tensor) -> Tensor:
         """``(M, K)`` Mahalanobis distance to each mode, per square root of the dimension."""
@@ -219,8 +295,3 @@ class Atlas:
     def _place(self, mode: int, x: Tensor, value: Tensor, axes: Tensor, sd: Tensor) -> None:
         """Put a mode where it is."""
         self.mean[mode], self.axes[mode], self.sd[mode], self.peak[mode] = x, axes, sd, value
-
-
-def equally_explained(explained: Tensor, groups: int) -> Tensor:
-    """``(groups, M // groups)`` indices of ``(M,)`` points, in the order of what is explained; what is left over is left out."""
-    return explained.nan_to_num().argsort()[: len(explained) // groups * groups].view(groups, -1)

@@ -11,20 +11,23 @@ import torch
 from torch import Tensor
 
 from rdmc.coordinates import InCoordinates
-from rdmc.correct.refine import Refined, Refinement
+from rdmc.correct.refine import STAGE_COLUMNS, Refined, Refinement
 from rdmc.correct.temper import Population, Stage
 from rdmc.density import Density
+from rdmc.folding import Folding
 from rdmc.journal import Journal
 from rdmc.particles import evenly
 from rdmc.pilot import Pilot
 from rdmc.rng import SHARD_SIZE, Streams
 from rdmc.sampler import Block, Plan, Progress, Unit, pilot_streams
 from rdmc.survey import Survey, Surveyor
+from rdmc.table import Table
 from rdmc.trail import Trail
 
-__all__ = ["Auto", "AutoState"]
+__all__ = ["Auto", "AutoState", "Prepared"]
 
 _REFINE_KEY = 0xFFFFFFFD  # streams that no (chain, shard) and no pilot can have
+_LISTED = 256  # modes of the table, where symmetries make them innumerable
 _FEWEST = 256  # particles of a population, however few draws are wanted of it
 _MOST = 1_000_000  # particles that a tolerance may ask for
 
@@ -48,6 +51,14 @@ class AutoState:
     draws: int
 
 
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """The reference, and the folding of the density that it is for."""
+
+    refined: Refined
+    folding: Folding
+
+
 @dataclass(frozen=True)
 class Auto:
     r"""Draws, mode weights and evidence from nothing but the density.
@@ -57,6 +68,9 @@ class Auto:
        to where they went, until the two agree (:class:`rdmc.correct.Refinement`).
     3. *Correct*: every population goes from the reference to the target with particles and random numbers of its own, by
        sequential Monte Carlo on a ladder that is not adapted any more.
+
+    If the pilot finds affine maps under which the density is the same, as the renamings of exchangeable labels are, 2 and 3 see the
+    density folded to one image of each mode (:class:`rdmc.folding.Folding`), and every draw is moved by a map drawn uniformly.
 
     Law: pi in the limit of many particles, whatever the first two stages found; they decide the efficiency.
     Evidence: the mean over populations of unbiased estimates.
@@ -115,34 +129,48 @@ class Auto:
         pilot = self.pilot.with_effort(self.effort) if isinstance(self.pilot, Pilot) else self.pilot
 
         def locate() -> tuple[Survey, tuple[Tensor, Tensor]]:
-            trail = Trail(density)
-            survey = pilot.run(trail, pilot_streams(density, seed, pilot.starts))
+            trail, rng = Trail(density), pilot_streams(density, seed, pilot.starts)
+            survey = pilot.search(trail, rng) if isinstance(pilot, Pilot) else pilot.run(trail, rng)
             if not trail:  # what is known already took no ascent
                 trail.value_and_grad(survey.modes)
-            return survey, trail.trodden()
+            trodden = trail.trodden()
+            if Folding.of(survey).holds(density, *trodden, rng):
+                return survey, trodden
+            return replace(survey.all_images(_LISTED), symmetry=None), trodden
 
         survey, trodden = journal.step("locate", locate)
-        refined = self._scaled().run(density, survey, Trail(density, trodden), seed, _REFINE_KEY, journal)
+        folding = Folding.of(survey)
+        target = folding.folded(density)
+        trail = Trail(target, folding.at_home(*trodden))
+        refined = self._scaled().run(target, survey.one_of_each(), trail, seed, _REFINE_KEY, journal)
+        folding = Folding.of(survey, refined.survey.affine)
+        stages = Table(
+            {name: refined.stages[name] for name in STAGE_COLUMNS}
+            | {"symmetries": [folding.order] * len(refined.stages)}
+        )
         needed = 0.0 if self.tolerance is None else refined.trial.variance / self.tolerance**2
-        return Plan(refined.survey, refined, refined.stages, min(_MOST, math.ceil(needed)))
+        found = folding.all_images(refined.survey, _LISTED)
+        return Plan(found, Prepared(refined, folding), stages, min(_MOST, math.ceil(needed)))
 
     def start(self, density: Density, plan: Plan, rng: Streams, draws: int) -> AutoState:
         """Draws of the reference."""
-        refined: Refined = plan.detail
-        target = InCoordinates(density, refined.survey.affine)
+        refined, folding = plan.detail.refined, plan.detail.folding
+        target = InCoordinates(folding.folded(density), refined.survey.affine)
         population = self._scaled().tempering.begin(target, refined.reference.law, rng)
         return AutoState(population, 0, refined.survey.affine.log_det(), (), draws)
 
     def advance(self, density: Density, plan: Plan, state: AutoState, rng: Streams) -> AutoState:
         """One temperature of the ladder."""
-        refined: Refined = plan.detail
+        refined, folding = plan.detail.refined, plan.detail.folding
         before, clock = density.counter.gradients, time.perf_counter()
         rungs = refined.trial.ladder.rungs
         beta = rungs[state.rung - 1].beta if state.rung else 0.0
-        target = InCoordinates(density, refined.survey.affine)
+        target = InCoordinates(folding.folded(density), refined.survey.affine)
         population, _, stage = self._scaled().tempering.step(
             target, refined.reference, state.population, beta, rungs[state.rung], rng
         )
+        if state.rung + 1 == len(rungs):
+            population = population._replace(x=folding.anywhere(density, population.x, population.value, rng))
         first = 0 if state.rung else len(population.x)  # the draws of the reference were evaluated too
         cost = float(density.counter.gradients - before + first), time.perf_counter() - clock
         return replace(
@@ -155,13 +183,13 @@ class Auto:
 
     def progress(self, plan: Plan, state: AutoState) -> Progress:
         """Temperatures done and expected."""
-        rungs = plan.detail.trial.ladder.rungs
+        rungs = plan.detail.refined.trial.ladder.rungs
         label = f"beta {rungs[state.rung - 1].beta:.2g}" if state.rung else "reference"
         return Progress(state.rung, len(rungs), label)
 
     def collect(self, density: Density, plan: Plan, state: AutoState) -> Block:
         """The draws, in the order of their ancestors; of an unfinished population, the particles at their present temperature."""
-        refined: Refined = plan.detail
+        refined: Refined = plan.detail.refined
         rungs = refined.trial.ladder.rungs
         x = refined.survey.affine.to_user(state.population.x)
         columns = (

@@ -25,7 +25,7 @@ from rdmc.table import dumps, loads
 __all__ = ["Checkpoint"]
 
 _APPLICATION = 0x72646D63  # "rdmc"
-_FORMAT = 3
+_FORMAT = 4
 _SHARED = " (is another run using it?)"
 
 

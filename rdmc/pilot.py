@@ -15,12 +15,13 @@ from torch import Tensor
 
 from rdmc.approach import climb, coordinates, require_arrival, require_finite_mass
 from rdmc.arguments import whole
-from rdmc.atlas import TAIL, Atlas, equally_explained
+from rdmc.atlas import TAIL, Atlas
+from rdmc.constellation import find_symmetry, level, seems_symmetric
 from rdmc.coordinates import Affine, InCoordinates
 from rdmc.errors import DensityError
 from rdmc.mixture import GaussianMixture
 from rdmc.rng import Streams
-from rdmc.scan import Scan
+from rdmc.scan import Scan, equally_explained
 from rdmc.survey import Overlooked, Survey
 from rdmc.typing import BatchedDensity
 from rdmc.variational import MeanField
@@ -31,6 +32,9 @@ _SEARCHES = 256  # batches of first points tried, at ever other radii, until the
 _CROWD = 32  # points a start in each of these batches
 _STRETCH = 3.0
 _SKETCH = 64  # modes kept where no list is complete
+_SYMMETRY_KEY = 0xFFFFFFFE  # of streams of its own, so that a search that finds none is the same search
+_LOOKS = (2, 4, 8, 12, 16, 20, 24, 28)  # rounds after which symmetries are looked for
+_SKY = 2048  # modes among which they are looked for
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,9 @@ class Pilot:
     coordinates, so the pilot works in any units, and climbs from those where the density most exceeds the modes known so far.
     Rounds go on until several in a row find nothing new. If no ascent leads to a mode, as where a density has no upper limit,
     Gaussians that climb the evidence lower bound take the modes' place.
+
+    If affine maps are found under which the density is the same (:func:`rdmc.constellation.find_symmetry`), as the renamings of
+    exchangeable labels are, one mode of each orbit is looked for, at places in all images.
 
     Law: none; everything found is a proposal that later stages correct.
     Cost: per round ``starts x candidates`` density and about 5 to 15 gradient evaluations a start; per mode 4d gradient and 2d to
@@ -115,7 +122,7 @@ class Pilot:
         Half of the first half grants the modes Gaussian tails and half heavy ones. Points compete with those that are explained
         equally well, lest a tail that is heavier than granted win everywhere.
         """
-        points = _scattered(atlas.surrogate(self.modes)[0], self.candidates, rng)
+        points = atlas.anywhere(_scattered(atlas.surrogate(self.modes)[0], self.candidates, rng), rng).flatten(0, 1)
         value = atlas.f(points)
         rivals = max(1, self.starts // 4)
         chosen = [_outstanding(atlas, points, value, rivals, df) for df in (None, TAIL)]
@@ -132,6 +139,10 @@ class Pilot:
             DensityError: If the density is not finite at any starting point, or neither ascents nor Gaussians find its mass.
             ImproperDensityError: If ascents run off to infinity, or the density does not fall along a direction.
         """
+        return self.search(f, rng).all_images(self.modes)
+
+    def search(self, f: BatchedDensity, rng: Streams) -> Survey:
+        """The same, with one mode of each orbit if the density has symmetries."""
         first = self._usable_points(f, rng)
         reached = climb(f, first)
         try:
@@ -146,22 +157,42 @@ class Pilot:
         require_finite_mass(scaled, origin, torch.eye(f.dim, dtype=origin.dtype, device=origin.device))
         atlas, scan = Atlas(scaled), Scan(self.starts**2 * self.scan)
         atlas.add(torch.cat([origin[None], affine.to_white(reached.x)]))
-        quiet, endless, missed = 0, False, Overlooked()
-        for _ in range(1, self.rounds):
+        quiet, endless, missed, symmetric = 0, False, Overlooked(), True
+        for round_ in range(1, self.rounds):
             known = len(atlas.heavy())
             atlas.add(self._next_points(atlas, rng))
             quiet = quiet + 1 if len(atlas.heavy()) <= known else 0
+            symmetric = symmetric and not atlas.broken
             endless = len(atlas.mean) >= self.starts and atlas.endless(self.modes)
+            done = quiet >= self.patience and atlas.unseen() <= self.unseen
+            if symmetric and (done or endless or round_ in _LOOKS):
+                atlas, more = self._symmetric(atlas)
+                if more:
+                    quiet, endless = 0, False
+                    continue
+                endless = endless and not (round_ < _LOOKS[-1] and seems_symmetric(*atlas.surrogate(_SKY)[:2]))
             if endless:
                 break
-            if quiet >= self.patience and atlas.unseen() <= self.unseen:
+            if done:
                 strange, missed = scan.run(atlas, atlas.surrogate(self.modes)[0], 4 * self.starts, rng)
                 atlas.add(strange)
-                if len(atlas.heavy()) <= known:
+                if len(atlas.heavy()) <= known and atlas.broken != symmetric:
                     break
                 quiet = 0
         mixture, peak, hits = atlas.sketch(min(self.modes, _SKETCH)) if endless else atlas.surrogate(self.modes)
-        return Survey(affine, mixture, peak, hits, atlas.unseen(), missed).whitened()
+        return Survey(affine, mixture, peak, hits, atlas.unseen(), missed, atlas.symmetry).whitened()
+
+    def _symmetric(self, atlas: Atlas) -> tuple[Atlas, bool]:
+        """One mode of each orbit, if more maps are found under which the density is the same, and whether some were."""
+        mean = atlas.mean[0]
+        if atlas.symmetry is not None and not bool(level(torch.stack(atlas.peak)).any()):
+            return atlas, False  # no two orbits of one height that another map could join
+        rng = Streams.seeded(0, [self.starts], [(_SYMMETRY_KEY,)], dtype=mean.dtype, device=mean.device)
+        modes, peak, _ = atlas.unfolded(_SKY).surrogate(_SKY)
+        found = find_symmetry(atlas.f, modes, peak, rng, atlas.symmetry)
+        if found is None or (atlas.symmetry is not None and found.order <= atlas.symmetry.order):
+            return atlas, False
+        return atlas.unfolded(_SKY).folded(found), True
 
 
 def extended(f: BatchedDensity, survey: Survey, points: Tensor) -> Survey:
@@ -206,7 +237,7 @@ def _outstanding(atlas: Atlas, points: Tensor, value: Tensor, count: int, df: in
 
 
 def _scattered(surrogate: GaussianMixture, multiple: int, rng: Streams) -> Tensor:
-    """``(multiple B, d)`` points, a third each: in the shape of what was found, in all directions, about one mode at any scale."""
+    """``(multiple, B, d)`` points, a third each: in the shape of what was found, in all directions, about one mode at any scale."""
     m, d = rng.particles, surrogate.dim
     mean, covariance = surrogate.moments()
     values, vectors = torch.linalg.eigh(covariance)
@@ -219,4 +250,4 @@ def _scattered(surrogate: GaussianMixture, multiple: int, rng: Streams) -> Tenso
     widening = torch.exp(math.log(1000.0) * rng.uniform((multiple, m)))[..., None]
     about_one = flat.mean[label] + widening * (point - flat.mean[label])
     kind = rng.uniform((multiple, m))[..., None]
-    return torch.where(kind < 1 / 3, shaped, torch.where(kind < 2 / 3, round_, about_one)).flatten(0, 1)
+    return torch.where(kind < 1 / 3, shaped, torch.where(kind < 2 / 3, round_, about_one))

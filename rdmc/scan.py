@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rdmc.atlas import STRANGE, TAIL, Atlas, equally_explained
+from rdmc.atlas import STRANGE, TAIL, Atlas
 from rdmc.mixture import GaussianMixture
 from rdmc.overlooked import overlooked
 from rdmc.rng import Streams
 from rdmc.survey import Overlooked
 
-__all__ = ["Scan"]
+__all__ = ["Scan", "equally_explained"]
 
 _AT_ONCE = 8192  # points
 _ROUND = 0.5  # of the widths for points in all directions alike, which are measured by a mode's widest direction
@@ -73,6 +73,11 @@ class Scan:
         """Points ``(M, d)`` of one shell, and for each the value, the slope and what known modes explain of it."""
         low, high = self.widths
         widening = low * (high / low) ** ((shell + 0.5) / self.shells)
-        x = torch.cat([law.widened(widening).draw(rng, (count,))[0] for law in laws]).flatten(0, 1)
+        x = atlas.anywhere(torch.cat([law.widened(widening).draw(rng, (count,))[0] for law in laws]), rng).flatten(0, 1)
         slope, value = atlas.slope(x)
         return x, value, slope, atlas.excess(x, value, TAIL)[1]
+
+
+def equally_explained(explained: Tensor, groups: int) -> Tensor:
+    """``(groups, M // groups)`` indices of ``(M,)`` points, in the order of what is explained; what is left over is left out."""
+    return explained.nan_to_num().argsort()[: len(explained) // groups * groups].view(groups, -1)

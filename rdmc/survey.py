@@ -12,12 +12,16 @@ from torch import Tensor
 from rdmc.coordinates import Affine
 from rdmc.linear import spectrum
 from rdmc.mixture import GaussianMixture
+from rdmc.orbits import all_images, one_of_each
 from rdmc.rng import Streams
+from rdmc.symmetry import Symmetry
 from rdmc.typing import BatchedDensity
 
 __all__ = ["Known", "Overlooked", "Survey", "Surveyor"]
 
 
+_LEAST = 1e-3  # share of an image that counts in the folded density
+_MANY = 4096
 _NEIGHBOURS = 16  # nearest components with which each is compared
 # no equal steps: modes on a lattice would hide the valleys
 _BETWEEN = (0.0, 0.11, 0.26, 0.38, 0.53, 0.61, 0.72, 0.88, 1.0)
@@ -46,6 +50,7 @@ class Survey:
         hits: ``(K,)`` ascents that ended at each mode.
         unseen: Good-Turing estimate of the probability that one more ascent would find a new mode.
         overlooked: Shares of smaller modes that the search would have missed.
+        symmetry: Maps in z under which the density is the same, where some were found.
     """
 
     affine: Affine
@@ -54,6 +59,7 @@ class Survey:
     hits: Tensor
     unseen: float
     overlooked: Overlooked = Overlooked()
+    symmetry: Symmetry | None = None
 
     @property
     def modes(self) -> Tensor:
@@ -88,14 +94,42 @@ class Survey:
         except RuntimeError:  # a singular matrix
             return self
         return replace(
-            self, affine=outer, surrogate=self.surrogate.affine(inner.centre, torch.linalg.inv(inner.factor))
+            self,
+            affine=outer,
+            surrogate=self.surrogate.affine(inner.centre, torch.linalg.inv(inner.factor)),
+            symmetry=None if self.symmetry is None else self.symmetry.seen_from(inner.centre, inner.factor),
         )
 
     def seen_in(self, affine: Affine) -> Survey:
         """The same findings in other coordinates."""
         between = torch.linalg.solve(affine.factor, self.affine.factor)
         origin = torch.linalg.solve(self.affine.factor, affine.centre - self.affine.centre)
-        return replace(self, affine=affine, surrogate=self.surrogate.affine(origin, between))
+        seen = None
+        if self.symmetry is not None:
+            back = torch.linalg.inv(between)
+            seen = self.symmetry.seen_from(origin, back)
+        return replace(self, affine=affine, surrogate=self.surrogate.affine(origin, between), symmetry=seen)
+
+    def one_of_each(self) -> Survey:
+        """Of a symmetric density one mode of each orbit, as the folded density (:class:`rdmc.folding.Folding`) has them.
+
+        Of a mode that is hardly told from another image of it, both.
+        """
+        if self.symmetry is None:
+            return self
+        home = one_of_each((self.surrogate, self.peak, self.hits), self.symmetry)
+        mixture, peak, hits = all_images(home, self.symmetry, _MANY, least=_LEAST)
+        share = self.symmetry.log_share(mixture.mean)[0]
+        mixture = replace(mixture, log_weight=mixture.log_weight + share)
+        peak = peak + math.log(self.symmetry.order) + share
+        return replace(self, surrogate=mixture, peak=peak, hits=hits, symmetry=None).whitened()
+
+    def all_images(self, most: int) -> Survey:
+        """Of a symmetric density the heaviest ``most`` images of all modes."""
+        if self.symmetry is None:
+            return self
+        mixture, peak, hits = all_images((self.surrogate, self.peak, self.hits), self.symmetry, most)
+        return replace(self, surrogate=mixture, peak=peak, hits=hits).whitened()
 
     @property
     def spread(self) -> float:

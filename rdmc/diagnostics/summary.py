@@ -82,7 +82,24 @@ def _modes(result: Summarisable) -> list[str]:
         if more
         else []
     )
-    return ["", f"Modes ({len(result.modes)}):", textwrap.indent(str(Table.from_rows(rows)), "  "), *tail]
+    return [
+        "",
+        *_symmetries(result),
+        f"Modes ({len(result.modes)}):",
+        textwrap.indent(str(Table.from_rows(rows)), "  "),
+        *tail,
+    ]
+
+
+def _symmetries(result: Summarisable) -> list[str]:
+    order = result.stages["symmetries"][0] if "symmetries" in result.stages.columns else 1
+    if order == 1:
+        return []
+    told = (
+        f"The density is the same under {order} affine maps, as that of exchangeable labels is. One image of each mode was "
+        "sampled, and each draw moved by a map drawn uniformly."
+    )
+    return [*textwrap.wrap(told, 100), ""]
 
 
 def _stages(result: Summarisable) -> list[str]:

@@ -11,10 +11,11 @@ from torch import Tensor
 
 import rdmc
 import targets
-from rdmc.auto import Auto, AutoState
+from rdmc.auto import Auto, AutoState, Prepared
 from rdmc.coordinates import Affine
 from rdmc.correct.refine import STAGE_COLUMNS, Refined, Refinement
 from rdmc.density import Density
+from rdmc.folding import Folding
 from rdmc.particles import evenly
 from rdmc.rng import SHARD_SIZE
 from rdmc.sampler import Plan
@@ -62,7 +63,7 @@ def planned(auto: Auto) -> tuple[Density, Plan]:
     target, reference = lopsided()
     trial = auto.refinement.tempering.learn(target, reference, streams(1000, 0, 8))
     survey = Survey(Affine.identity(2), pair(0.5), torch.zeros(2, dtype=F), torch.ones(2, dtype=torch.int64), 0.0)
-    return target, Plan(survey, Refined(survey, reference, trial, Table({})))
+    return target, Plan(survey, Prepared(Refined(survey, reference, trial, Table({})), Folding(survey.affine, None)))
 
 
 def population(auto: Auto, density: Density, plan: Plan, draws: int, key: int) -> AutoState:
@@ -146,7 +147,7 @@ def test_the_record_accounts_for_every_gradient() -> None:
     """The stages of the search (the first with the probes), and the rungs of the populations with their first draws."""
     result = run(targets.student_mixture(5), draws=300, chains=2)
     stages = result.stages
-    assert tuple(stages.columns) == STAGE_COLUMNS
+    assert tuple(stages.columns) == (*STAGE_COLUMNS, "symmetries")
     assert stages["stage"][0] == "locate" and set(stages["stage"][1:]) == {"temper"}
     assert stages["temperatures"][0] == 0 and all(count > 0 for count in stages["temperatures"][1:])
     populations = float(np.nansum(result.inner["evaluations"]))

@@ -53,7 +53,7 @@ def test_a_pool_is_never_worse_than_half_of_either() -> None:
 def refined() -> Refined:
     """Of two Gaussians in the plane, with the modes' own Gaussians as the reference."""
     density = as_density(targets.two_modes(2))
-    found: Refined = rdmc.Auto().prepare(density, 0, Journal(density.counter)).detail
+    found: Refined = rdmc.Auto().prepare(density, 0, Journal(density.counter)).detail.refined
     assert found.reference.name == "modes" and found.trial.judgement.score > 0.4
     return found
 

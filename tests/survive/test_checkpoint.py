@@ -139,7 +139,7 @@ def _older(path: Path) -> None:
         (_flip, "malformed|damaged"),
         (_garbage, "not a database"),
         (_foreign, "another program"),
-        (_older, "format 0, wanted 3: it was written by another version"),
+        (_older, "format 0, wanted 4: it was written by another version"),
     ],
 )
 def test_a_file_that_is_no_checkpoint_is_refused_and_left_alone(harm: Any, words: str, tmp_path: Path) -> None:
