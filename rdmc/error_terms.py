@@ -11,8 +11,8 @@ The exact reverse kernel is the bridge mixed over q_t. Its mean and covariance f
 .. math::
     E[x_s \mid x_t] = a\, m_t + b\, x_t, \qquad \mathrm{Cov}[x_s \mid x_t] = a^2\, \mathrm{Cov}_{q_t} + v\, I,
 
-with (a, b, v) those of :meth:`rdmc.process.ForwardProcess.bridge`. A step is known by its coefficients (:func:`law_of`), so that
-both kernels are compared as Gaussians in closed form, at no evaluation.
+with (a, b, v) those of :meth:`rdmc.process.ForwardProcess.bridge`. A step is known by its coefficients
+(:func:`rdmc.error_step.law_of`), so that both kernels are compared as Gaussians in closed form, at no evaluation.
 """
 
 from __future__ import annotations
@@ -23,30 +23,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rdmc.error_step import StepLaw
 from rdmc.inner.base import Draws
 from rdmc.mixture import GaussianMixture
-from rdmc.posterior import score_from_mean
 from rdmc.process import ForwardProcess
 from rdmc.score import ScoreEstimate
 from rdmc.start import MatchedNormal, Start
-from rdmc.steps import Estimate, Step
 
-__all__ = ["FEW", "Errors", "StartError", "StepLaw", "between_normals", "error_terms", "law_of", "start_error"]
+__all__ = ["FEW", "Errors", "StartError", "between_normals", "error_terms", "start_error"]
 
 FEW = slice(256)
 """Particles of a batch over which the terms are averaged."""
 _REMEMBERED = 0.95  # share of the start's error in the draws, from which on they can't tell it
 _ROUNDS = 100  # of the fixed point for the covariance
 _POINTS = 512  # draws from which the law of x_T is estimated
-
-
-class StepLaw(NamedTuple):
-    """A step as ``x_s = on_x_t x_t + on_mean m_t + on_draw x_0 + sd z``, with x_0 the draw from q_t and m_t its mean."""
-
-    on_x_t: float
-    on_mean: float
-    on_draw: float
-    sd: float
 
 
 class Errors(NamedTuple):
@@ -66,28 +56,19 @@ class Errors(NamedTuple):
 
 
 class StartError(NamedTuple):
-    """The error of the start: in nats, and as errors ``(d,)`` of the mean and ``(d, d)`` of the covariance of x_T."""
+    """The error of the start: in nats, and as errors ``(d,)`` of the mean and ``(d, d)`` of the covariance of x_T.
+
+    ``own`` is what the noise of the draws' moments adds to the nats on average; it is taken off.
+    """
 
     nats: float
     mean: Tensor
     covariance: Tensor
-
-
-def law_of(step: Step, process: ForwardProcess, t: float, s: float) -> StepLaw | None:
-    """The coefficients of a step from t to s, read off from one call; None where it asks for more than one estimate."""
-    one = torch.eye(4, dtype=torch.float64)[:, :, None]
-    asked: list[float] = []
-
-    def denoise(x_t: Tensor, at: float) -> Estimate:
-        asked.append(at)
-        return Estimate(one[1], score_from_mean(one[1], x_t, process.alpha(t), process.sigma(t)), one[2])
-
-    x_s, memory = step(process, denoise, one[0], t, s, one[3], None)
-    return StepLaw(*x_s[:, 0].tolist()) if asked == [t] and memory is None else None
+    own: float
 
 
 def error_terms(
-    process: ForwardProcess, law: StepLaw | None, t: float, s: float, x_t: Tensor, draws: Draws, score: ScoreEstimate
+    process: ForwardProcess, law: StepLaw, t: float, s: float, x_t: Tensor, draws: Draws, score: ScoreEstimate
 ) -> Errors:
     r"""The terms of a step from t to s.
 
@@ -103,11 +84,11 @@ def error_terms(
     spread: no coordinates are preferred, and both are corrected for the number of effective draws.
 
     The Gaussian form leaves out the entropy that a kernel of several modes lacks, and particles stand for p_t. A step that adds no
-    noise has no such divergence: NaN.
+    noise, or is more than its coefficients, has no such divergence: NaN.
 
     Args:
         process: Forward process.
-        law: The step's coefficients, or None where it has none.
+        law: The step's coefficients.
         t: Present time.
         s: Next time.
         x_t: ``(B, d)`` particles.
@@ -115,13 +96,12 @@ def error_terms(
         score: What the draws said of the mean.
     """
     nan = x_t.new_full((), torch.nan)
-    if law is None or (law.sd == 0.0 and law.on_draw == 0.0):
-        return Errors(nan, nan, nan, nan)
-    bridge = process.bridge(t, s)
     draw = nan if draws.chains else _resampling(score.ess, draws.x_0.shape[0])
     draw = torch.zeros_like(nan) if law.on_draw == 0.0 else draw
-    exact = StepLaw(bridge.on_x_t, 0.0, bridge.on_x_0, bridge.sd)
-    if all(math.isclose(own, right, rel_tol=1e-9, abs_tol=1e-12) for own, right in zip(law, exact, strict=True)):
+    if not law.compares:
+        return Errors(nan, nan, nan, draw)
+    bridge = process.bridge(t, s)
+    if law.is_exact(process, t, s):
         return Errors(torch.zeros_like(nan), torch.zeros_like(nan), torch.zeros_like(nan), draw)
     trace, directions, n = _spread(draws, score.ess)
     d = x_t.shape[1]
@@ -221,18 +201,23 @@ def start_error(
         return None
     if not all(bool(torch.isfinite(part).all()) for part in law):
         return None
-    own = _own_error(torch.linalg.solve(covariance, signal), n)
+    relative, eye = torch.linalg.solve(covariance, signal), torch.eye(d, dtype=x_0.dtype, device=x_0.device)
+    own = _own_error(relative, relative, n)
     if isinstance(start, MatchedNormal):
         beyond = _beyond_normal(x_0, alpha, sigma, mean, covariance)
     else:
-        own, beyond = own + _own_error(torch.eye(d, dtype=x_0.dtype, device=x_0.device), n), 0.0
+        own, beyond = own + _own_error(eye, eye, n), 0.0
     gap, excess = law[0] - mean, law[1] - covariance
     if (
         slope is not None
         and bool(torch.isfinite(slope).all())
         and float(torch.linalg.eigvals(alpha * slope).abs().max()) < _REMEMBERED
     ):
-        gap = torch.linalg.solve(torch.eye(d, dtype=x_0.dtype, device=x_0.device) - alpha * slope, gap)
+        kept = alpha * slope
+        gap = torch.linalg.solve(eye - kept, gap)
+        # the noise grows with the errors
+        of_mean, of_covariance = (torch.linalg.solve(eye - part, relative) for part in (kept, kept @ kept))
+        own += _own_error(torch.linalg.solve(eye - kept, of_mean), of_covariance, n) - _own_error(relative, relative, n)
         first = excess
         for _ in range(_ROUNDS):
             excess = first + alpha**2 * slope @ excess @ slope.T
@@ -240,14 +225,14 @@ def start_error(
     if float(torch.linalg.eigvalsh(true)[0]) <= 0.0:  # too far off for a first-order correction
         gap, excess, true = law[0] - mean, law[1] - covariance, covariance
     nats = max(0.0, float(between_normals(law[0] - gap, true, *law)) - own) + max(0.0, beyond)
-    return StartError(nats, gap, excess)
+    return StartError(nats, gap, excess, own)
 
 
-def _own_error(relative: Tensor, n: int) -> float:
-    """Expected divergence by errors of moments from n draws; ``relative`` is the part of the covariance that is estimated."""
-    trace = float(torch.diagonal(relative).sum())
-    square = float((relative * relative.mT).sum())
-    return 0.5 * (trace + 0.5 * (square + trace**2)) / n
+def _own_error(of_mean: Tensor, of_covariance: Tensor, n: int) -> float:
+    """Expected divergence by errors of moments from n draws; the arguments are the parts of the covariance that are estimated."""
+    trace = float(torch.diagonal(of_covariance).sum())
+    square = float((of_covariance * of_covariance.mT).sum())
+    return 0.5 * (float(torch.diagonal(of_mean).sum()) + 0.5 * (square + trace**2)) / n
 
 
 def between_normals(mean: Tensor, covariance: Tensor, other: Tensor, spread: Tensor) -> Tensor:

@@ -7,10 +7,16 @@ of one step are forgotten in later ones, and those of neighbouring x_t cancel. T
     \delta = E[G_s(x_s)\, \delta_s(x_s)], \qquad \Delta = G_s\, \Delta_s\, G_s^T, \qquad
     G_s = \frac{\partial E[x_e \mid x_s]}{\partial x_s} = b\, I + a\, \frac{\alpha_s}{\sigma_s^2}\, \mathrm{Cov}_{q_s},
 
-with (a, b) of the bridge from s to the end e. It is exact where the target is Gaussian. In the end the moments are compared with
-those of the draws as normal laws. Where modes are known this is done twice. Of the whole: where q_t spreads over modes G is large,
-and an error of x_t becomes one of their weights, which moves the mean. And within the mode that a particle's draw is in, since the
-distance between modes would hide every error of their shape.
+with (a, b) of the bridge from s to the end e. It is exact where the target is Gaussian. A step without noise forgets nothing: an
+error of x_s then goes to the end with the probability flow, on a Gaussian by the factor J with
+
+.. math::
+    J^2 = \frac{\alpha_e^2}{\alpha_s} G + \frac{\sigma_e^2}{\sigma_s^2} (I - \alpha_s G), \qquad
+    G = \frac{\alpha_s}{\sigma_s^2} E\, \mathrm{Cov}_{q_s} .
+
+In the end the moments are compared with those of the draws as normal laws. Where modes are known this is done twice. Of the whole:
+where q_t spreads over modes G is large, and an error of x_t becomes one of their weights, which moves the mean. And within the mode
+that a particle's draw is in, since the distance between modes would hide every error of their shape.
 """
 
 from __future__ import annotations
@@ -18,25 +24,17 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from rdmc.capture import Modes
-from rdmc.error_terms import FEW, StepLaw, between_normals, start_error
+from rdmc.error_step import StepLaw
+from rdmc.error_terms import FEW, between_normals
 from rdmc.inner.base import Draws
-from rdmc.mixture import GaussianMixture
 from rdmc.process import ForwardProcess
 from rdmc.score import ScoreEstimate
-from rdmc.start import Start
 
-__all__ = ["LEFT", "MOST_COORDINATES", "Look", "Transport", "begin_all", "last_columns", "step_all"]
-
-LEFT = ("left_start", "left_discretisation", "left_score")
-"""Columns with what is left of each term."""
-MOST_COORDINATES = 64
-"""Dimension up to which errors are followed: beyond it matrices cost too much."""
+__all__ = ["Look", "Transport", "centres", "members", "within"]
 
 
 class Look(NamedTuple):
@@ -106,15 +104,22 @@ class Transport(NamedTuple):
             way = process.bridge(look.t, end)
             on_x, on_spread = way.on_x_t, way.on_x_0 * process.alpha(look.t) / process.sigma(look.t) ** 2
         onward = on_x * eye + on_spread * spread
+        if law.flows and s > 0.0:
+            onward = _flow(process, look.t, end, spread)
         arrived, reached = self._arrive(onward, centred * (on_spread * factor).sqrt(), on_x, member)
 
         bridge = process.bridge(look.t, s)
+        if law.compares and s > 0.0:  # a coarse step forgets less of earlier noise than the exact kernel
+            slope = process.alpha(look.t) / process.sigma(look.t) ** 2 * spread
+            exact = bridge.on_x_t * eye + bridge.on_x_0 * slope
+            kept = torch.linalg.solve_ex(exact, law.on_x_t * eye + (law.on_mean + law.on_draw) * slope).result
+            arrived, reached = arrived._replace(noise=kept @ arrived.noise @ kept.T), kept @ reached
         exact = bridge.on_x_0 * mean + bridge.on_x_t * x_t
         own = (law.on_mean + law.on_draw) * mean + law.on_x_t * x_t
         variance = torch.diag(look.score.mcse[FEW].square().mean(0))
         variance = variance.masked_fill(torch.isinf(variance), torch.nan)
         source = (law.on_draw**2 - bridge.on_x_0**2) * spread + (law.sd**2 - bridge.sd**2) * eye
-        source = source + _within(own, member) - _within(exact, member)
+        source = source + within(own, member) - within(exact, member)
         used = (law.on_mean + law.on_draw) ** 2 - bridge.on_x_0**2
         if used:
             source = source - used * variance
@@ -123,7 +128,7 @@ class Transport(NamedTuple):
         cross = (1.0 - 1.0 / rhat.square()) * reached.T if goes_on and rhat is not None else torch.zeros_like(eye)
         return arrived._replace(
             slope=onward if self.slope is None else self.slope,
-            fresh=Fresh(own - exact, source, variance, law.on_mean, cross),
+            fresh=Fresh(own - exact, source, variance, law.on_noise, cross),
         )
 
     def _arrive(self, onward: Tensor, root: Tensor, on_x: float | Tensor, member: Tensor) -> tuple[Transport, Tensor]:
@@ -135,16 +140,26 @@ class Transport(NamedTuple):
         mean = on_x * fresh.mean + torch.einsum("nb,nbi->bi", along, root)
         covariance = self.covariance + onward @ fresh.covariance @ onward.T
         if not fresh.gain:
-            here = self._replace(mean=self.mean + _centres(mean, member), covariance=covariance, fresh=None)
+            here = self._replace(mean=self.mean + centres(mean, member), covariance=covariance, fresh=None)
             return here, torch.zeros_like(onward)
         taken = fresh.gain * onward
         both = taken @ fresh.cross
         noise = self.noise + taken @ fresh.noise @ taken.T + both + both.T
-        here = self._replace(mean=self.mean + _centres(mean, member), covariance=covariance, noise=noise, fresh=None)
+        here = self._replace(mean=self.mean + centres(mean, member), covariance=covariance, noise=noise, fresh=None)
         return here, fresh.cross.T + taken @ fresh.noise
 
+    def arrived(self, x: Tensor, modes: Modes | None = None) -> Transport:
+        """With the last step's errors in it too, given the ``(n, d)`` draws."""
+        eye = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+        return self._arrive(eye, x.new_zeros(1, *x[FEW].shape), 1.0, members(x, modes)[FEW])[0]
+
     def left(
-        self, x: Tensor, start: tuple[Tensor, Tensor], modes: Modes | None = None, seen: Tensor | None = None
+        self,
+        x: Tensor,
+        start: tuple[Tensor, Tensor],
+        modes: Modes | None = None,
+        seen: Tensor | None = None,
+        exact: Tensor | None = None,
     ) -> tuple[float, float, float]:
         """Divergence of the target from the draws by the start, the steps and the noise, each alone, as normal laws.
 
@@ -153,107 +168,45 @@ class Transport(NamedTuple):
             start: Errors of the start's mean and covariance.
             modes: What tells modes apart, or None to treat the target as one mode.
             seen: ``(d, r)`` directions to which all is restricted, or None.
+            exact: ``(m, d)`` draws without the errors of steps and noise, or None.
 
         Returns:
             Nats; NaN where an error is not known, and infinite where it exceeds the covariance itself.
         """
-        member = _members(x, modes)
-        covariance, weight = _within(x, member), member.mean(0)
+        member = members(x, modes)
+        covariance, weight = within(x, member), member.mean(0)
         eye = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-        done, _ = self._arrive(eye, x.new_zeros(1, *x[FEW].shape), 1.0, member[FEW])
+        done = self.arrived(x, modes)
         slope = eye if self.slope is None else self.slope
+        noise, steps = done.noise, 0.5 * (done.covariance + done.covariance.T)
+        with_steps = with_noise = covariance
+        if exact is not None:  # each alone
+            covariance = within(exact, members(exact, modes))
+            with_steps, with_noise = covariance + steps, covariance + noise
         errors = (
-            ((slope @ start[0]).expand_as(done.mean), slope @ start[1] @ slope.T),
-            (done.mean, done.covariance),
-            (torch.zeros_like(done.mean), done.noise),
+            (covariance, (slope @ start[0]).expand_as(done.mean), slope @ start[1] @ slope.T),
+            (with_steps, done.mean, steps),
+            (with_noise, torch.zeros_like(done.mean), noise),
         )
         p = eye if seen is None else seen
         found = [
-            _divergence(p.T @ covariance @ p, weight, gap @ p, p.T @ excess @ p)
-            if p.shape[1]
-            else 0.0 * float(gap.sum())
-            for gap, excess in errors
+            _divergence(p.T @ wide @ p, weight, gap @ p, p.T @ excess @ p) if p.shape[1] else 0.0 * float(gap.sum())
+            for wide, gap, excess in errors
         ]
         return found[0], found[1], found[2]
 
 
-def begin_all(x_T: Tensor, modes: Modes | None) -> tuple[Transport, ...]:
-    """Both views of ``(B, d)`` particles, of the whole and within modes; none beyond :data:`MOST_COORDINATES`."""
-    d = x_T.shape[1]
-    if d > MOST_COORDINATES:
-        return ()
-    counts = [1 if view is None else view.count + 1 for view in _views(modes)]
-    nothing = x_T.new_zeros(d, d)
-    return tuple(Transport(x_T.new_zeros(count, d), nothing, nothing) for count in counts)
-
-
-def step_all(
-    transports: tuple[Transport, ...],
-    process: ForwardProcess,
-    law: StepLaw | None,
-    s: float,
-    end: float,
-    look: Look,
-    modes: Modes | None,
-) -> tuple[Transport, ...]:
-    """Both views, one step on; none any more where the step has no law."""
-    if law is None:
-        return ()
-    views = zip(transports, _views(modes), strict=False)
-    return tuple(transport.step(process, law, s, end, look, view) for transport, view in views)
-
-
-def last_columns(
-    levels: int,
-    start: tuple[Start, ForwardProcess, GaussianMixture | None, Tensor, tuple[Tensor, Tensor] | None],
-    transports: tuple[Transport, ...],
-    modes: Modes | None,
-) -> dict[str, NDArray[np.float64]]:
-    """What can be told at the end of a run, as ``(levels,)`` columns: the start's error at the first, what is left at the last.
-
-    What is left is the sum of both views, as the divergence is that of the modes' weights and, on average, of their shapes: the
-    first view, in the directions in which modes are apart, sees the weights, the second the shapes. NaN where it can't be told,
-    also where draws are so far off that a matrix is singular.
-
-    Args:
-        levels: Number of levels.
-        start: What :func:`rdmc.error_terms.start_error` takes, with the ``(n, d)`` draws.
-        transports: Both views, none where errors could not be followed.
-        modes: What tells modes apart.
-    """
-    columns = {name: np.zeros(levels) for name in ("start_error", *LEFT)}
-    nats, left = math.nan, (math.nan, math.nan, math.nan)
-    try:
-        begun = start_error(*start, slope=transports[0].slope if transports else None)
-        if begun is not None:
-            nats = begun.nats
-            views = zip(transports, _views(modes), (_between(start[3], modes), None), strict=False)
-            errors = (begun.mean, begun.covariance)
-            found = [transport.left(start[3], errors, view, seen) for transport, view, seen in views]
-            if found:
-                by_start, steps, noise = map(sum, zip(*found, strict=True))
-                left = by_start, steps, noise
-    except RuntimeError:  # of linear algebra: not known, and no reason to lose the run
-        pass
-    columns["start_error"][0] = nats
-    for name, value in zip(LEFT, left, strict=True):
-        columns[name][-1] = value
-    return columns
-
-
-def _views(modes: Modes | None) -> tuple[Modes | None, ...]:
-    return (None,) if modes is None or modes.count == 1 else (None, modes)
-
-
-def _between(x: Tensor, modes: Modes | None) -> Tensor | None:
-    """``(d, r)`` directions in which the modes of ``(n, d)`` draws are farther apart than wide; None where there is one mode."""
-    if modes is None or modes.count == 1:
-        return None
-    member = _members(x, modes)
-    root = torch.linalg.cholesky(_within(x, member))
-    centres = torch.linalg.solve_triangular(root, (member @ _centres(x, member) - x.mean(0)).T, upper=False)
-    values, vectors = torch.linalg.eigh(centres @ centres.T / len(x))
-    return torch.linalg.solve_triangular(root.T, vectors[:, values > 1.0], upper=True)
+def _flow(process: ForwardProcess, t: float, end: float, spread: Tensor) -> Tensor:
+    """``(d, d)`` J of the probability flow from t to the end, from E Cov_q."""
+    if not bool(torch.isfinite(spread).all()):
+        return torch.full_like(spread, math.nan)
+    alpha, sigma = process.alpha(t), process.sigma(t)
+    values, vectors = torch.linalg.eigh(spread / sigma**2)
+    share = alpha**2 * values.clamp(min=0.0)  # of x_t's variance that is signal
+    square = (process.alpha(end) / alpha) ** 2 * share + (process.sigma(end) / sigma) ** 2 * (1.0 - share).clamp(
+        min=0.0
+    )
+    return (vectors * square.sqrt()) @ vectors.T
 
 
 def _spread(look: Look, modes: Modes | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -264,24 +217,24 @@ def _spread(look: Look, modes: Modes | None) -> tuple[Tensor, Tensor, Tensor]:
         w = w / w.sum(0).clamp(min=torch.finfo(w.dtype).tiny)
     centred = (x - torch.einsum("nb,nbd->bd", w, x)) * w.sqrt()[..., None]
     n = 1.0 / (1.0 / look.score.ess[FEW].clamp(min=1.0)).mean()
-    return centred, n / (n - 1.0).clamp(min=0.5), _members(look.draws.draw[FEW], modes)
+    return centred, n / (n - 1.0).clamp(min=0.5), members(look.draws.draw[FEW], modes)
 
 
-def _members(x: Tensor, modes: Modes | None) -> Tensor:
+def members(x: Tensor, modes: Modes | None) -> Tensor:
     """``(n, M)`` 1 where a point is in a mode, else 0."""
     if modes is None:
         return torch.ones_like(x[:, :1])
     return (modes.label(x)[:, None] == torch.arange(modes.count + 1, device=x.device)).to(x.dtype)
 
 
-def _centres(x: Tensor, member: Tensor) -> Tensor:
+def centres(x: Tensor, member: Tensor) -> Tensor:
     """``(M, d)`` means of the points in each mode, 0 in a mode without any."""
     return (member.T @ x) / member.sum(0).clamp(min=1.0)[:, None]
 
 
-def _within(x: Tensor, member: Tensor) -> Tensor:
+def within(x: Tensor, member: Tensor) -> Tensor:
     """``(d, d)`` covariance of ``(n, d)`` points about the means of their modes."""
-    centred = x - member @ _centres(x, member)
+    centred = x - member @ centres(x, member)
     return centred.T @ centred / max(1, len(x) - 1)
 
 
@@ -290,7 +243,7 @@ def _divergence(covariance: Tensor, weight: Tensor, gap: Tensor, excess: Tensor)
     true = covariance - 0.5 * (excess + excess.T)
     if not bool(torch.isfinite(true).all() & torch.isfinite(gap).all()):
         return math.nan
-    if float(torch.linalg.eigvalsh(true)[0]) <= 0.0:
+    if min(float(torch.linalg.eigvalsh(part)[0]) for part in (true, covariance)) <= 0.0:
         return math.inf
     origin = torch.zeros_like(gap[0])
     shift = 0.5 * (weight * (gap * torch.linalg.solve(covariance, gap.T).T).sum(-1)).sum()

@@ -17,8 +17,10 @@ from torch import Tensor
 from rdmc.capture import Modes
 from rdmc.coordinates import Affine, InCoordinates
 from rdmc.density import Density
-from rdmc.error_terms import StepLaw, error_terms, law_of
-from rdmc.error_transport import Look, Transport, begin_all, last_columns, step_all
+from rdmc.error_follow import Followed, last_columns
+from rdmc.error_step import StepLaw, law_of
+from rdmc.error_terms import error_terms
+from rdmc.error_transport import Look
 from rdmc.grid import LinearGrid
 from rdmc.inner import Chains, GuidedChains, Importance, InnerSampler, Started
 from rdmc.inner.base import Draws, Warm
@@ -51,7 +53,7 @@ class ReverseState:
         memory: What a multistep method carries.
         levels: Diagnostics of the levels passed.
         origin: Mean and covariance of x_T, where its law is not known beforehand.
-        transports: Errors of the moments of x_t so far, none where they can't be followed.
+        followed: Errors so far; None before the first level.
         labels: The mode of each particle's draw, level by level.
     """
 
@@ -62,7 +64,7 @@ class ReverseState:
     memory: Memory | None
     levels: tuple[Level, ...]
     origin: tuple[Tensor, Tensor] | None = None
-    transports: tuple[Transport, ...] = ()
+    followed: Followed | None = None
     labels: tuple[Tensor, ...] = ()
 
 
@@ -189,7 +191,7 @@ class RDMC:
         x_t = self.start_at.draw(setting.process, surrogate, density.dim, denoise, rng)
         known = isinstance(self.start_at, MatchedNormal) or len(x_t) == 1
         origin = None if known else (x_t.mean(0), torch.cov(x_t.T).reshape(density.dim, density.dim))
-        return ReverseState(x_t, x_t, 0, None, None, (), origin, begin_all(x_t, setting.modes))
+        return ReverseState(x_t, x_t, 0, None, None, (), origin)
 
     def look(
         self, density: Density, plan: Plan, x_t: Tensor, t: float, rng: Streams, warm: Warm | None
@@ -228,7 +230,7 @@ class RDMC:
         else:
             last = denoise(state.x_t, t)
             x_t, memory, x_0 = state.x_t, None, last.draw if self.finish == "draw" else last.mean
-        levels, labels, transports = state.levels, state.labels, state.transports
+        levels, labels, followed = state.levels, state.labels, state.followed
         if seen:
             cost = density.counter.gradients - before
             kept = levels[-1].memory if seen[0][0].continued and len(levels) > 1 else 1.0
@@ -237,18 +239,20 @@ class RDMC:
             errors = error_terms(setting.process, law, t, s, state.x_t, *seen[0])
             end = setting.times[-1] if self.finish == "state" else 0.0
             look = Look(t, state.x_t, *seen[0])
-            transports = step_all(transports, setting.process, law, s, end, look, setting.modes)
+            here = (setting.process, law, s, end, look, setting.modes)
+            followed = (followed or Followed.begin(*here)).step(*here)
             levels = (*levels, measure_level(setting.process, t, *seen[0], kept, float(cost), spent, errors))
             require_finite(levels[-1], setting.affine.to_user(x_0[:16]))
         if seen and setting.modes is not None:
             labels = (*labels, setting.modes.label(x_0))
-        return ReverseState(x_t, x_0, state.level + 1, warm, memory, levels, state.origin, transports, labels)
+        return ReverseState(x_t, x_0, state.level + 1, warm, memory, levels, state.origin, followed, labels)
 
-    def _law(self, setting: _Setting, level: int) -> tuple[StepLaw | None, float]:
+    def _law(self, setting: _Setting, level: int) -> tuple[StepLaw, float]:
         """The step away from a level as its coefficients, and where to; the last draw or mean is a step to 0."""
         t = setting.times[level]
         if level + 1 == len(setting.times):
-            return StepLaw(0.0, float(self.finish == "mean"), float(self.finish == "draw"), 0.0), 0.0
+            mean = float(self.finish == "mean")
+            return StepLaw(0.0, mean, float(self.finish == "draw"), 0.0, mean), 0.0
         s = setting.times[level + 1]
         return law_of(self.step, setting.process, t, s), s
 
@@ -265,8 +269,8 @@ class RDMC:
         inner = level_columns(state.levels)
         if setting.modes is not None:
             inner |= setting.modes.columns(state.labels, setting.modes.label(state.x_0))
-        if state.levels:
+        if state.levels and state.followed is not None:
             surrogate = plan.survey.surrogate if plan.survey is not None else None
             start = (self.start_at, setting.process, surrogate, state.x_0, state.origin)
-            inner |= last_columns(len(state.levels), start, state.transports, setting.modes)
+            inner |= last_columns(len(state.levels), start, state.followed, setting.modes)
         return Block(samples, inner)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rdmc.diagnostics.inner_rules import GLOBAL_LEVELS, inner_chains_forget
+from rdmc.diagnostics.left_by_steps import LeftBySteps
 from rdmc.table import Table
 
 __all__ = ["ErrorBudget", "error_budget"]
@@ -43,7 +44,8 @@ class ErrorBudget:
     Two views of each term. The *sum over levels* is that of the theorem: it bounds the divergence of the whole paths, and so that
     of the draws, often from far above, since later steps forget what earlier ones got wrong. What is *left* is an estimate of the
     divergence of the draws themselves, each term alone, from the errors of their means and covariances, of the whole and within
-    modes (:mod:`rdmc.error_transport`): close on Gaussian targets, to a small factor on mixtures.
+    modes (:mod:`rdmc.error_transport`): close on Gaussian targets, to a small factor on mixtures. That of the discretisation is
+    measured from the draws where steps are coarse or add no noise (:mod:`rdmc.error_direct`).
 
     Attributes:
         table: One row a level, in the order of the run: t, sigma, log_snr, start, discretisation, score and score_bound. NaN
@@ -53,6 +55,7 @@ class ErrorBudget:
         notes: What the numbers are and what they leave out.
         trusted: Whether the inner chains had forgotten where they began, where that is known. If not, what they missed is in no
             term, and the sum is no bound.
+        hidden: Nats below which what the discretisation left is too little for the draws to show; NaN where they show it.
 
     Example:
         >>> import rdmc
@@ -65,6 +68,7 @@ class ErrorBudget:
     left: tuple[float, float, float]
     notes: tuple[str, ...] = ()
     trusted: bool = True
+    hidden: float = math.nan
 
     @property
     def start(self) -> float:
@@ -104,10 +108,11 @@ class ErrorBudget:
 
     @property
     def largest(self) -> str | None:
-        """Name of the largest term that can be told, None where there is none or none matters."""
+        """Name of the largest term that can be told, None where there is none, none matters, or what is hidden may be larger."""
         known = {term: value for term, value in self.by_term.items() if not math.isnan(value)}
         top = max(known, key=lambda term: known[term], default=None)
-        return top if top is not None and known[top] > _NEGLIGIBLE else None
+        least = _NEGLIGIBLE if math.isnan(self.hidden) else max(_NEGLIGIBLE, self.hidden)
+        return top if top is not None and known[top] > least else None
 
     @property
     def sentence(self) -> str:
@@ -115,12 +120,18 @@ class ErrorBudget:
         terms = self.by_term
         unknown = [term for term in TERMS if math.isnan(terms[term])]
         missing = f" Not known: {' and '.join(unknown)}." if unknown else ""
+        if self.largest is None and not math.isnan(self.hidden):
+            return (
+                f"No term stands out: the discretisation leaves less than about {self.hidden:.1g} nats, too little for these draws "
+                f"to show, and no other leaves more.{'' if self.trusted else _MISSED}"
+            )
         if self.largest is None:
             return f"No term that can be told exceeds {_NEGLIGIBLE:g} nats.{missing}{'' if self.trusted else _MISSED}"
         name = self.largest
         known = math.fsum(value for value in terms.values() if not math.isnan(value))
-        level = int(np.nanargmax(self.table[name]))
-        where = "" if name == "start" else f", made mostly near sigma = {self.table['sigma'][level]:.3g}"
+        made = np.array(self.table[name])
+        told = name != "start" and not np.isnan(made).all()
+        where = f", made mostly near sigma = {self.table['sigma'][int(np.nanargmax(made))]:.3g}" if told else ""
         words = {"start": "the start", "discretisation": "the discretisation", "score": "the score"}[name]
         return (
             f"Most of the error comes from {words} ({terms[name]:.2g} nats of {known:.2g}{where}); to reduce it, "
@@ -128,21 +139,25 @@ class ErrorBudget:
         )
 
     def _remedy(self, name: str) -> str:
+        there = "" if np.isnan(np.array(self.table[name])).all() else " there"
         if name == "start":
             return "lengthen the horizon, or start from a normal matched to a pilot's mixture"
         if name == "discretisation":
-            return "take more levels there, or the bridge step, which has none"
+            return f"take more levels{there}, or the bridge step, which has none"
         if _SCORE["carried"] in self.notes:
             return "give the inner chains more rounds or steps at the highest levels, where they must forget their beginnings"
         if _SCORE["anew"] in self.notes:
             return "give the inner chains more steps"
-        return "take more inner draws there"
+        return f"take more inner draws{there}"
 
     def to_markdown(self) -> str:
         """The table, the totals, the sentence and the notes."""
         shown = Table({name: self.table[name] for name in self.table.columns if name != "t"})
         totals = ", ".join(f"{term} {getattr(self, term):.3g}" for term in TERMS)
-        left = ", ".join(f"{term} {value:.3g}" for term, value in zip(TERMS, self.left, strict=True))
+        told = [f"{value:.3g}" for value in self.left]
+        if not math.isnan(self.hidden):
+            told[1] = f"less than {self.hidden:.1g}"
+        left = ", ".join(f"{term} {value}" for term, value in zip(TERMS, told, strict=True))
         bound = ", a bound" if self.trusted else ""
         variation = f"; total variation at most {self.tv_bound:.2g}" if self.trusted else ""
         lines = [
@@ -198,11 +213,14 @@ def error_budget(result: HasLevels) -> ErrorBudget:
     }
     left = [float(pooled[name].sum()) for name in _LEFT]
     left[2] += float(drawn.sum())
+    measured = LeftBySteps.of(inner)
+    left[1] = measured.choose(left[1], left[0], left[2])
+    hidden = measured.most if math.isnan(left[1]) else math.nan
     # the draws are no farther off than the paths
     left = [min(value, float(columns[term].sum())) for value, term in zip(left, TERMS, strict=True)]
     table = Table({name: values.tolist() for name, values in columns.items()})
     trusted = not inner_chains_forget(result)
-    return ErrorBudget(table, (left[0], left[1], left[2]), _notes(result, columns, kind), trusted)
+    return ErrorBudget(table, (left[0], left[1], left[2]), _notes(result, columns, kind), trusted, hidden)
 
 
 def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -256,12 +274,14 @@ def _notes(result: HasLevels, columns: Columns, kind: str) -> tuple[str, ...]:
         notes.append("Start: not known; it takes more draws than there are coordinates.")
     elif "start_at=MatchedNormal" not in config:
         notes.append("Start: from the first two moments of x_T alone, since its law is not known: a lower bound.")
-    if np.isnan(columns["discretisation"]).any():
+    untold = np.isnan(columns["discretisation"])
+    if untold.any():
         notes.append(
-            "Discretisation: not known where a step adds no noise or asks twice, or the mean is returned: it has no density to "
-            "compare."
+            "Discretisation and score: no sum over levels where a step adds no noise, asks twice or remembers, or the mean is "
+            "returned: there is no density to compare, path by path. What steps leave is measured where there are draws enough, "
+            "these against those of the first level."
         )
-    if np.isnan(columns["score"]).any():
+    if (np.isnan(columns["score"]) & ~untold).any():
         notes.append(
             "Score: not known where a single inner draw, or a chain without another beside it, says nothing of its own error."
         )

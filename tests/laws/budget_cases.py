@@ -14,18 +14,18 @@ from torch import Tensor
 import rdmc
 from rdmc.coordinates import Affine
 from rdmc.density import Density
-from rdmc.error_terms import law_of
+from rdmc.error_step import law_of
 from rdmc.grid import LogSNRGrid
 from rdmc.inner import Draws, FromSurrogate, Importance, Warm
 from rdmc.mixture import GaussianMixture
-from rdmc.posterior import InnerPosterior
+from rdmc.posterior import InnerPosterior, score_from_mean
 from rdmc.process import OU, ForwardProcess
 from rdmc.reverse import RDMC
 from rdmc.rng import Streams
 from rdmc.schedule import Fixed
 from rdmc.score import ScoreEstimate, ScoreEstimator, Tweedie
 from rdmc.start import MatchedNormal, Start
-from rdmc.steps import Step
+from rdmc.steps import Estimate, Memory, Step
 from rdmc.survey import Known
 from tests.exact.gaussian import Gaussian, push
 
@@ -151,3 +151,24 @@ def widened(step: Step, process: ForwardProcess, times: Sequence[float], target:
         slope = own.on_x_t * torch.eye(len(gain), dtype=F) + own.on_mean * gain
         added = slope @ added @ slope.T + (own.on_mean * sd) ** 2 * torch.eye(len(gain), dtype=F)
     return Gaussian(law.mean, law.cov + added)
+
+
+def noisy_flow(step: Step, process: ForwardProcess, times: Sequence[float], target: Gaussian, sd: float) -> Tensor:
+    """``(d, d)`` covariance at the end that noise of every mean asked for adds, by the affine map from all noises."""
+    d = len(target.mean)
+    calls = step.estimates * (len(times) - 1)
+    basis = torch.eye(d * calls + 1, dtype=F)
+    exact, used = target.denoiser(process), 0
+
+    def denoise(x_t: Tensor, t: float) -> Estimate:
+        nonlocal used
+        mean = exact(x_t, t).mean + sd * basis[:, used * d : (used + 1) * d]
+        used += 1
+        return Estimate(mean, score_from_mean(mean, x_t, process.alpha(t), process.sigma(t)), mean)
+
+    x = torch.zeros(len(basis), d, dtype=F)
+    memory: Memory | None = None
+    for t, s in pairwise(times):
+        x, memory = step(process, denoise, x, t, s, torch.zeros_like(x), memory)
+    assert used == calls
+    return (x[:-1] - x[-1]).T @ (x[:-1] - x[-1])

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 import rdmc
-from rdmc.error_terms import law_of
-from rdmc.error_transport import MOST_COORDINATES
+from rdmc.error_follow import MOST_COORDINATES
+from rdmc.error_step import law_of
 from rdmc.grid import LogSNRGrid
 from rdmc.process import OU
 from rdmc.reverse import RDMC
 from rdmc.schedule import Fixed
 from rdmc.start import LangevinStart
-from rdmc.steps import Ancestral, Bridge, EulerMaruyama, Exponential, Heun, Multistep, Step
+from rdmc.steps import Ancestral, Bridge, EulerMaruyama, Exponential, Step
 from tests.exact.gaussian import Gaussian, push
 from tests.laws.budget_cases import (
     FACTOR,
@@ -117,7 +117,7 @@ def test_noisy_score_on_a_gaussian(d: int) -> None:
     [(30, 0.4, 0.05, "start"), (4, 2.0, 0.05, "discretisation"), (40, 2.0, 2.0, "score")],
 )
 def test_ranking_in_mixed_cases(levels: int, horizon: float, sd: float, worst: str) -> None:
-    """All three are wrong at once; each alone is measured by the exact recursion, and the run must name the worst."""
+    """All three are wrong at once; each alone is known by the exact recursion, and the run must tell each and name the worst."""
     target, step = target_of(2), Exponential()
     mixture = mixture_of(target)
     result, process, times = run(mixture, step, levels, horizon, Noisy(mixture, sd), pilot=False)
@@ -133,7 +133,8 @@ def test_ranking_in_mixed_cases(levels: int, horizon: float, sd: float, worst: s
     budget = result.error_budget()
     print(measured, budget.by_term, budget.sentence)
     assert max(measured, key=lambda term: measured[term]) == worst == budget.largest
-    close(budget.by_term[worst], measured[worst], FACTOR, worst)
+    for term, value in measured.items():
+        close(budget.by_term[term], value, FACTOR, term)
 
 
 @dataclass(frozen=True)
@@ -158,14 +159,6 @@ def test_a_lost_factor_is_an_error_that_no_grid_removes() -> None:
     assert right[1] < 0.6 * right[0], right
     assert wrong[1] > 0.9 * wrong[0] and wrong[1] > 5 * right[1], (wrong, right)
     assert found[Halved()][1].left[1] > 10 * found[Exponential()][1].left[1]
-
-
-@pytest.mark.parametrize("step", [Heun(), Multistep()], ids=lambda step: type(step).__name__)
-def test_steps_without_noise_are_not_told(step: Step) -> None:
-    budget = run(mixture_of(target_of(2)), step, 6, draws=60)[0].error_budget()
-    assert math.isnan(budget.discretisation) and math.isnan(budget.total) and math.isnan(budget.tv_bound)
-    assert any("adds no noise" in note for note in budget.notes) and "Not known" in budget.sentence
-    assert all(not math.isnan(value) for value in budget.table["start"])
 
 
 def test_many_coordinates_have_the_sums_alone() -> None:

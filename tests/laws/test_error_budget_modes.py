@@ -9,17 +9,16 @@ from itertools import pairwise
 
 import pytest
 import torch
-from torch import Tensor
 
 import rdmc
 from rdmc.density import Density
-from rdmc.error_terms import law_of
+from rdmc.error_step import law_of
 from rdmc.grid import LogSNRGrid
 from rdmc.inner import Chains, Draws, GuidedChains, Warm
 from rdmc.kernels import MALA
 from rdmc.mixture import GaussianMixture
 from rdmc.posterior import InnerPosterior
-from rdmc.process import EDM, ForwardProcess
+from rdmc.process import EDM
 from rdmc.reverse import RDMC
 from rdmc.rng import Streams
 from rdmc.schedule import Fixed
@@ -27,37 +26,7 @@ from rdmc.steps import Ancestral, Bridge, Exponential, Step
 from rdmc.survey import Known
 from tests.exact.gaussian import Gaussian, push
 from tests.laws.budget_cases import FACTOR, F, Off, close, divergence, run
-
-M, S, WEIGHT = 2.0, 0.5, 0.7
-GRID = torch.linspace(-8.0, 8.0, 1601, dtype=F)
-WIDTH = float(GRID[1] - GRID[0])
-PAIR = GaussianMixture.isotropic(
-    torch.tensor([[-M], [M]], dtype=F), torch.tensor([S, S], dtype=F), torch.tensor([WEIGHT, 1.0 - WEIGHT], dtype=F)
-)
-
-
-def normal(x: Tensor, mean: Tensor | float, variance: Tensor | float) -> Tensor:
-    variance = torch.as_tensor(variance, dtype=F)
-    return torch.exp(-0.5 * (x - mean) ** 2 / variance) / torch.sqrt(2.0 * torch.pi * variance)
-
-
-def noised(process: ForwardProcess, t: float) -> Tensor:
-    """p_t on the grid."""
-    alpha, variance = process.alpha(t), (process.alpha(t) * S) ** 2 + process.sigma(t) ** 2
-    return WEIGHT * normal(GRID, -alpha * M, variance) + (1.0 - WEIGHT) * normal(GRID, alpha * M, variance)
-
-
-def moved(p: Tensor, step: Step, process: ForwardProcess, t: float, s: float) -> Tensor:
-    """The law after one step with exact means."""
-    q, law = PAIR.condition(GRID[:, None], process.alpha(t), process.sigma(t)), law_of(step, process, t, s)
-    assert law is not None
-    mean = (q.log_weight.exp() * q.mean[..., 0]).sum(-1)
-    return normal(GRID[:, None], law.on_x_t * GRID + law.on_mean * mean, law.sd**2) @ p * WIDTH
-
-
-def between(p: Tensor, q: Tensor) -> float:
-    inside = p > 1e-300
-    return float((p[inside] * (p[inside] / q[inside].clamp(min=1e-300)).log()).sum() * WIDTH)
+from tests.laws.budget_pair import GRID, PAIR, WEIGHT, WIDTH, M, S, between, moved, noised, normal
 
 
 @pytest.mark.parametrize("step", [Exponential(), Ancestral()], ids=lambda step: type(step).__name__)
