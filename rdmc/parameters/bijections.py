@@ -114,16 +114,15 @@ def _exp(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Simplex:
-    r"""K positive numbers with sum 1, by breaking a stick: K - 1 coordinates.
+    r"""K positive numbers with sum 1: K - 1 isometric log-ratios.
 
-    .. math:: z_k = \mathrm{sigmoid}(x_k - \log(K - k)), \quad y_k = z_k \prod_{j<k} (1 - z_j), \quad y_K = \prod_{j<K} (1 - z_j)
+    .. math:: y = \mathrm{softmax}(V x), \qquad \log |\det| = \sum_{k \le K} \log y_k + \tfrac12 \log K
 
-    .. math:: \log |\det| = \sum_{k<K} \log y_k + \log(1 - z_k)
+    with respect to :math:`y_1, \dots, y_{K-1}`; the columns of V are an orthonormal basis of the vectors of sum 0 (Helmert's). Any
+    renumbering of y is a rotation or reflection of x, so a density in which labels are exchangeable is symmetric in x too, which
+    breaking a stick would hide.
 
-    with respect to :math:`y_1, \dots, y_{K-1}`. The shift puts x = 0 at equal probabilities.
-
-    Source: Betancourt (2012), Cruising the simplex, AIP Conf. Proc. 1443; the same coordinates as torch's
-    ``StickBreakingTransform``.
+    Source: Egozcue et al. (2003), Isometric logratio transformations, Math. Geol. 35(3), 279-300.
     """
 
     event_dim: int = 1
@@ -132,19 +131,18 @@ class Simplex:
         return (event[0] - 1,)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
-        u = x - self._shift(x)
-        log_rest = pad(logsigmoid(-u).cumsum(-1), (1, 0))
-        log_y = torch.cat([logsigmoid(u) + log_rest[..., :-1], log_rest[..., -1:]], -1)
-        return _exp(log_y), (log_y[..., :-1] + logsigmoid(-u)).sum(-1)
+        log_y = (x @ self._basis(x, x.shape[-1] + 1).T).log_softmax(-1)
+        return _exp(log_y), log_y.sum(-1) + 0.5 * math.log(x.shape[-1] + 1)
 
     def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
-        rest = y.flip(-1).cumsum(-1).flip(-1)
-        x = y[..., :-1].log() - rest[..., 1:].log()
-        return x + self._shift(x)
+        return y.log() @ self._basis(y, y.shape[-1])
 
-    def _shift(self, x: Tensor) -> Tensor:
-        k = x.shape[-1]
-        return torch.arange(k, 0, -1, dtype=x.dtype, device=x.device).log()
+    def _basis(self, like: Tensor, k: int) -> Tensor:
+        """``(K, K - 1)``: column j has j + 1 equal entries, minus their sum below, and 0."""
+        j = torch.arange(1, k, dtype=like.dtype, device=like.device)
+        above = torch.triu(torch.ones(k, k - 1, dtype=like.dtype, device=like.device))
+        below = torch.diag_embed(-j, offset=-1)[:, : k - 1]
+        return (above + below) / (j * (j + 1.0)).sqrt()
 
 
 @dataclass(frozen=True)
