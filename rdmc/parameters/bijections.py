@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.distributions import biject_to
 from torch.distributions.constraints import Constraint
-from torch.nn.functional import logsigmoid, pad
+from torch.nn.functional import pad
 
 from rdmc.parameters.constraints import NAMED
 
