@@ -28,9 +28,10 @@ from rdmc.variational import MeanField
 
 __all__ = ["Pilot", "extended"]
 
-_SEARCHES = 256  # batches of first points tried, at ever other radii, until the density is finite at one
-_CROWD = 32  # points a start in each of these batches
-_STRETCH = 3.0
+_SEARCHES = 32  # times that first points at other radii are tried
+_CROWD = 32  # points a start at each of these radii
+_STRETCHES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+_BOTTOMLESS = -1e100  # log density below which there is no way up: the slope squared is no number
 _SKETCH = 64  # modes kept where no list is complete
 _SYMMETRY_KEY = 0xFFFFFFFE  # of streams of its own, so that a search that finds none is the same search
 _LOOKS = (2, 4, 8, 12, 16, 20, 24, 28)  # rounds after which symmetries are looked for
@@ -104,16 +105,17 @@ class Pilot:
         return direction / direction.norm(dim=-1, keepdim=True) * radius[:, None]
 
     def _usable_points(self, f: BatchedDensity, rng: Streams) -> Tensor:
-        """The first points, or where the density is finite at none of them, points at other radii until it is at one."""
+        """The first points, or where the density has next to no value at any of them, the highest of many at other radii."""
         x = self.first_points(f.dim, rng)
-        value = f(x)
-        for stretch in range(1, _SEARCHES):
-            if bool(torch.isfinite(value).any()):
+        value = f(x).nan_to_num(-torch.inf, posinf=-torch.inf)
+        for _ in range(_SEARCHES):
+            if float(value.max()) > _BOTTOMLESS:
                 break
-            crowd = torch.cat([self.first_points(f.dim, rng) for _ in range(_CROWD)])
-            crowd = _STRETCH ** (stretch % 8 - 3) * crowd
-            value = f(crowd)
-            x = crowd[torch.isfinite(value).argsort(descending=True, stable=True)[: len(x)]]
+            ring = torch.cat([self.first_points(f.dim, rng) for _ in range(_CROWD)])
+            crowd = torch.cat([x, *(stretch * ring for stretch in _STRETCHES)])
+            height = torch.cat([value, f(crowd[len(x) :]).nan_to_num(-torch.inf, posinf=-torch.inf)])
+            highest = height.argsort(descending=True, stable=True)[: len(x)]
+            x, value = crowd[highest], height[highest]
         return x
 
     def _next_points(self, atlas: Atlas, rng: Streams) -> Tensor:

@@ -14,6 +14,7 @@ from rdmc.mixture import GaussianMixture
 from rdmc.optimise import ascend
 from rdmc.pilot import Pilot
 from rdmc.rng import Streams
+from rdmc.sampler import pilot_streams
 from rdmc.scan import Scan
 from rdmc.survey import Overlooked
 from tests.correct.cases import as_target, core, streams
@@ -215,3 +216,15 @@ def test_modes_in_all_directions_are_found_from_two() -> None:
     for seed in (0, 1, 2):
         found = pilot.run(as_density(target), Streams.seeded(seed, [pilot.starts], [(0xFFFFFFFF,)]))
         assert len(target.mode_of(found.modes).unique()) >= 9, f"seed {seed}: {found.hits.tolist()}"
+
+
+def test_a_search_that_begins_in_the_abyss() -> None:
+    """The best of the first points has a log density of -2e153, whose slope squared is no number; at other radii it is higher."""
+    plain, hidden = targets.eight_schools(), targets.disguise(targets.eight_schools(), 23)
+    heights = []
+    for target in (plain, hidden):
+        density = as_density(target)
+        heights.append(Pilot(scan=1).run(density, pilot_streams(density, 2, 64)).peak.max())
+    first = Pilot().first_points(hidden.dim, pilot_streams(as_density(hidden), 2, 64))
+    assert float(hidden.log_density(first).max()) < -1e100
+    assert float(heights[1] - heights[0]) == pytest.approx(float(-torch.linalg.slogdet(hidden.matrix)[1]), abs=1e-4)
