@@ -30,7 +30,7 @@ __all__ = ["Pilot", "extended"]
 
 _SEARCHES = 32  # times that first points at other radii are tried
 _CROWD = 32  # points a start at each of these radii
-_STRETCHES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+_STRETCHES = tuple(3.0**k for k in range(-3, 5))
 _BOTTOMLESS = -1e100  # log density below which there is no way up: the slope squared is no number
 _SKETCH = 64  # modes kept where no list is complete
 _SYMMETRY_KEY = 0xFFFFFFFE  # of streams of its own, so that a search that finds none is the same search
@@ -111,8 +111,8 @@ class Pilot:
         for _ in range(_SEARCHES):
             if float(value.max()) > _BOTTOMLESS:
                 break
-            ring = torch.cat([self.first_points(f.dim, rng) for _ in range(_CROWD)])
-            crowd = torch.cat([x, *(stretch * ring for stretch in _STRETCHES)])
+            rings = (stretch * self.first_points(f.dim, rng) for stretch in _STRETCHES for _ in range(_CROWD))
+            crowd = torch.cat([x, *rings])
             height = torch.cat([value, f(crowd[len(x) :]).nan_to_num(-torch.inf, posinf=-torch.inf)])
             highest = height.argsort(descending=True, stable=True)[: len(x)]
             x, value = crowd[highest], height[highest]
