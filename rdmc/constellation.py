@@ -175,7 +175,7 @@ def _polished(f: BatchedDensity, rough: Map, modes: GaussianMixture, rng: Stream
         there, slope = f.value_and_grad(x @ matrix.T + shift)
         miss = value - there
         worst = float((miss.abs() / (1.0 + value.abs())).max())
-        if not worst < 0.5 * best[0]:
+        if not (worst < 0.5 * best[0] and bool(torch.isfinite(slope).all())):
             break
         best = worst, (matrix, shift)
         rows = torch.cat([(slope[:, :, None] * x[:, None, :]).flatten(1), slope], 1)
