@@ -26,8 +26,7 @@ _PAIRS = 3  # of modes of the same height, that are no chance
 _TIED = 0.2  # share of modes that look like another from the anchor, above which modes can't be told apart
 _STEPS = 10  # of Gauss and Newton
 _HOLDS = 1e-8  # difference of values at images, over 1 + the value, up to which it is rounding
-_TOLD = 0.5  # mean share of modes at home, below which a group is of no use, ...
-_MIRRORED = 0.1  # ... as it is with more of the mass at modes that are images of themselves
+_TOLD = 0.5  # mean share of modes at home, below which a group is of no use
 _DECIDED = 8.0  # nats by which the cut tells a mode from its nearest image
 
 
@@ -194,11 +193,8 @@ def _polished(f: BatchedDensity, rough: Map, modes: GaussianMixture, rng: Stream
 def _cut(group: Symmetry, modes: GaussianMixture) -> Symmetry | None:
     """The group with the direction that tells the modes from their images best, of those from the centre of an orbit to a mode.
 
-    None if it tells too few: where modes lie on mirrors, as those of a product of equal wells, little is gained by folding.
+    None if it tells too few: where most modes lie on mirrors, as those of a product of equal wells, little is gained by folding.
     """
-    stays = (group.images(modes.mean) - modes.mean).norm(dim=2) < _STRAY
-    if float(modes.log_weight.exp()[stays.sum(0) > 1].sum()) > _MIRRORED:
-        return None
     best: tuple[float, Symmetry] | None = None
     for k in modes.log_weight.argsort(descending=True)[:_PARTNERS].tolist():
         image = group.images(modes.mean[k][None])[:, 0]

@@ -103,13 +103,13 @@ class Symmetry:
 
     def home(self, x: Tensor) -> Tensor:
         """``(M,)`` which map takes each point to the image with the largest share."""
-        weight, offset = self._heights()
+        weight, offset = self._heights
         parts = [torch.addmm(offset, part, weight.T).argmax(1) for part in x.split(max(1, _AT_ONCE // self.order))]
         return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64, device=x.device)
 
     def log_share(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``(M,)`` log r and its slope ``(M, d)``."""
-        weight, offset = self._heights()
+        weight, offset = self._heights
         values, slopes = [], []
         for part in x.split(max(1, _AT_ONCE // self.order)):
             height = torch.addmm(offset, part, weight.T)
@@ -124,6 +124,7 @@ class Symmetry:
         shift = torch.linalg.solve(factor, (self.matrix @ centre + self.shift - centre).T).T
         return Symmetry(matrix, shift, factor.T @ self.cut)
 
+    @cached_property
     def _heights(self) -> Map:
         """Slopes ``(G, d)`` and constants ``(G,)`` of c . g x."""
         return torch.einsum("i,gij->gj", self.cut, self.matrix), self.shift @ self.cut

@@ -17,6 +17,7 @@ from rdmc.coordinates import Affine, InCoordinates
 from rdmc.density import Density, as_density
 from rdmc.folding import Folding
 from rdmc.mixture import GaussianMixture
+from rdmc.optimise import Ascent
 from rdmc.pilot import Pilot
 from rdmc.rng import Streams
 from rdmc.sampler import pilot_streams
@@ -129,6 +130,28 @@ def test_nearly_is_not_the_same(slope: float) -> None:
         density, modes, density(mean) if not slope else torch.zeros(2, dtype=F), Streams.seeded(0, [64], [(0,)])
     )
     assert (found is not None) == (slope == 0.0)
+
+
+def test_an_atlas_sees_every_image_alike() -> None:
+    """In coordinates in which no map is a rotation, so that its inverse is not its transpose."""
+    target = targets.label_switching()
+    factor = torch.tensor([[1.0, 0.4, 0.0], [0.0, 2.0, -0.3], [0.1, 0.0, 0.5]], dtype=F)
+    density = InCoordinates(as_density(target), Affine(torch.tensor([0.3, -0.2, 0.1], dtype=F), factor))
+    group = Symmetry.generated(SWAPS, torch.tensor([[1.0, 2.0, 4.0]], dtype=F))
+    assert group is not None
+    seen = Symmetry(group.matrix, group.shift, torch.tensor([0.9, 0.1, -1.1], dtype=F)).seen_from(
+        density.affine.centre, density.affine.factor
+    )
+    atlas = Atlas(density, seen)
+    atlas.add(density.affine.to_white(target.modes[:1] + 0.05))
+    x = torch.randn(30, 3, dtype=F, generator=torch.Generator().manual_seed(3))
+    slopes, values = atlas.slope(x)
+    for image in seen.images(x):
+        torch.testing.assert_close(atlas.slope(image), (slopes, values), rtol=1e-6, atol=1e-9)
+    value, grad = density.value_and_grad(x)
+    home = atlas._homed(Ascent(x, value, grad, torch.ones(30, dtype=torch.bool)))
+    assert not torch.equal(home.x, x)
+    torch.testing.assert_close((home.value, home.grad), density.value_and_grad(home.x), rtol=1e-9, atol=1e-9)
 
 
 def broken_pair() -> GaussianMixture:
