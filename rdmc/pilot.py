@@ -54,8 +54,8 @@ class Pilot:
     Law: none; everything found is a proposal that later stages correct.
     Cost: per round ``starts x candidates`` density and about 5 to 15 gradient evaluations a start; per mode 4d gradient and 2d to
     24d density evaluations; ``starts^2 x scan`` points with one to three density evaluations each in a scan, of which there is
-    one, and one more whenever it has found a mode; once, 2d to see that the density falls. Where modes have one height, also that of
-    looking for symmetries. Ascents on long ridges take 50 to 100 gradient evaluations.
+    one, and one more whenever it has found a mode; once, 2d to see that the density falls. Where modes have one height, also
+    that of looking for symmetries. Ascents on long ridges take 50 to 100 gradient evaluations.
 
     Args:
         starts: Ascents a round.
