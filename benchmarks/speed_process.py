@@ -60,7 +60,12 @@ def startup(repeats: int) -> dict[str, Any]:
     return {name: round(statistics.median(values), 3) for name, values in seconds.items()}
 
 
-def _peak() -> float:
+def _peak(device: str) -> float:
+    """Most memory so far, in MiB: of the process, or what torch had allocated on a GPU."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.max_memory_allocated(device) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _MIB
 
 
@@ -85,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chains = min(CHAINS, a.draws) if a.sampler == "mala" else 1
     engine = {"auto": rdmc.Auto, "rdmc": rdmc.RDMC, "mala": lambda: LongChains(MALA(), budget=10.0)}[a.sampler]()
     timed = Timed(engine, counted, clock)
-    before, began = _peak(), clock()
+    before, began = _peak(a.device), clock()
     # `mala` runs many chains side by side, each of as many draws as it takes
     result = rdmc.sample(counted, None, a.draws // chains, chains, timed, 0, device=a.device, progressbar=False)
     seconds = clock() - began
@@ -98,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "pilot_seconds": round(timed.pilot, 3),
         "microseconds_per_draw": round(1e6 * (seconds - timed.pilot) / n, 2),
         "gradients_per_draw": round((result.gradient_evaluations - pilot) / n, 2),
-        "peak_mib": round(_peak() - before),
+        "peak_mib": round(_peak(a.device) - before),
         "result_mib": round(result.samples.nbytes / 2**20),
     }
     print(json.dumps(record))

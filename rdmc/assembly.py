@@ -19,18 +19,32 @@ Batch = tuple[tuple[Unit, ...], Block]
 Parts = Sequence[tuple[Unit, Block]]
 """What every shard gave, in order of chain and shard."""
 
+_COMBINE = {"rhat": np.fmax, "ess": np.fmin, "evaluations": np.add, "seconds": np.add}
+
 
 def _by_unit(batches: Sequence[Batch]) -> Parts:
-    """Draws, diagnostics and evidence of every shard on its own."""
+    """Draws, diagnostics and evidence of every shard on its own; costs of all together are shared out."""
     parts: list[tuple[Unit, Block]] = []
     for units, block in batches:
         none: list[Tensor | None] = [None] * len(units)
         samples = block.samples.split([unit.particles for unit in units])
         evidence = none if block.log_evidence is None else block.log_evidence.split(1)
         variance = none if block.evidence_variance is None else block.evidence_variance.split(1)
-        inner = [{name: v if v.ndim == 1 else v[i] for name, v in block.inner.items()} for i in range(len(units))]
+        particles = sum(unit.particles for unit in units)
+        inner = [
+            {
+                name: v[i] if v.ndim > 1 else _part(name, v, unit.particles / particles)
+                for name, v in block.inner.items()
+            }
+            for i, unit in enumerate(units)
+        ]
         parts += zip(units, map(Block, samples, inner, evidence, variance), strict=True)
     return sorted(parts, key=lambda part: part[0])
+
+
+def _part(name: str, values: NDArray[np.float64], share: float) -> NDArray[np.float64]:
+    """Of what was measured for all shards of a batch, what belongs to one with a share of the particles."""
+    return values * share if _COMBINE.get(name) is np.add else values
 
 
 def measured_units(batches: Sequence[Batch]) -> Parts:
@@ -58,9 +72,6 @@ def joined_draws(batches: Sequence[Batch], draws: int) -> Tensor:
             own[begin:end] = part[: end - begin]
             begin = end
     return out
-
-
-_COMBINE = {"rhat": np.fmax, "ess": np.fmin, "evaluations": np.add, "seconds": np.add}
 
 
 def joined_inner(blocks: Parts) -> Mapping[str, NDArray[np.float64]]:

@@ -34,14 +34,14 @@ _MOST = 1_000_000  # particles that a tolerance may ask for
 
 @dataclass(frozen=True, eq=False)
 class AutoState:
-    """A population between two temperatures.
+    """Populations between two temperatures, one for each shard of the batch.
 
     Attributes:
         population: The particles.
         rung: Rungs of the ladder that are done.
-        log_evidence: ``()`` sum of the increments so far.
+        log_evidence: ``(U,)`` sums of the increments so far.
         stages: What each rung was like, with its cost.
-        draws: Draws wanted of the population.
+        draws: Draws wanted of each chain.
     """
 
     population: Population
@@ -157,7 +157,8 @@ class Auto:
         refined, folding = plan.detail.refined, plan.detail.folding
         target = InCoordinates(folding.folded(density), refined.survey.affine)
         population = self._scaled().tempering.begin(target, refined.reference.law, rng)
-        return AutoState(population, 0, refined.survey.affine.log_det(), (), draws)
+        log_evidence = refined.survey.affine.log_det().expand(len(rng.sizes))
+        return AutoState(population, 0, log_evidence, (), draws)
 
     def advance(self, density: Density, plan: Plan, state: AutoState, rng: Streams) -> AutoState:
         """One temperature of the ladder."""
@@ -192,9 +193,9 @@ class Auto:
         refined: Refined = plan.detail.refined
         rungs = refined.trial.ladder.rungs
         x = refined.survey.affine.to_user(state.population.x)
-        columns = (
-            np.array([[float(part) for part in stage] for stage, *_ in state.stages]).reshape(-1, len(Stage._fields)).T
-        )
+        populations = len(state.log_evidence)
+        numbers = [torch.stack([part.double() for part in stage]).cpu().numpy() for stage, *_ in state.stages]
+        columns = np.array(numbers).reshape(-1, len(Stage._fields), populations).transpose(1, 2, 0)
         inner = dict(zip(Stage._fields, columns, strict=True))
         inner["beta"] = np.array([rung.beta for rung in rungs[: state.rung]])
         inner["evaluations"] = np.array([cost for _, cost, _ in state.stages])
@@ -202,5 +203,6 @@ class Auto:
         finished = state.rung == len(rungs)
         evidence = state.log_evidence if finished else torch.full_like(state.log_evidence, math.nan)
         spread = state.stages[-1][0].spread if finished else torch.full_like(evidence, math.nan)
-        order = evenly(len(x), state.draws, x.device)
-        return Block(x[order][:, None, :], inner, evidence[None], spread[None])
+        order = evenly(len(x) // populations, state.draws, x.device)
+        samples = x.view(populations, -1, 1, x.shape[-1])[:, order].flatten(0, 1)
+        return Block(samples, inner, evidence, spread)

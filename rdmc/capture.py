@@ -57,14 +57,15 @@ class Modes:
         order = _order(survey)
         where = {group: min(index, _MOST) for index, group in enumerate(order)}
         mode = [where[group] for group in survey.groups()]
-        return cls(survey.surrogate, torch.tensor(mode, dtype=torch.int16), min(len(order), _MOST))
+        device = survey.surrogate.mean.device
+        return cls(survey.surrogate, torch.tensor(mode, dtype=torch.int16, device=device), min(len(order), _MOST))
 
     def label(self, x: Tensor) -> Tensor:
         """``(B,)`` the mode of each of ``(B, d)`` points in the survey's coordinates, -1 where a point is not finite.
 
         Cost: the responsibilities of the mixture, ``O(K d^2)`` a point; no evaluation of the target.
         """
-        label = self.mode.to(x.device)[self.mixture.log_responsibilities(x).argmax(-1)]
+        label = self.mode[self.mixture.log_responsibilities(x).argmax(-1)]
         return torch.where(x.isfinite().all(-1), label, -1)
 
     def columns(self, labels: Sequence[Tensor], last: Tensor) -> dict[str, NDArray[np.float64]]:

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from rdmc.linear import least_squares
 from rdmc.mixture import GaussianMixture
 from rdmc.rng import Streams
 from rdmc.symmetry import Map, Symmetry
@@ -133,7 +134,7 @@ def _maps(modes: GaussianMixture, peak: Tensor, first: int, other: int) -> list[
     for _ in range(_STEPS):
         if len(u) < 2:
             return []
-        matrix = torch.linalg.lstsq(u, w, rcond=1e-3, driver="gelsd").solution
+        matrix = least_squares(u, w, rcond=1e-3)
         miss = (u @ matrix - w).norm(dim=1)
         if float(miss.max()) < _STRAY:
             break
@@ -178,7 +179,7 @@ def _polished(f: BatchedDensity, rough: Map, modes: GaussianMixture, rng: Stream
             break
         best = worst, (matrix, shift)
         rows = torch.cat([(slope[:, :, None] * x[:, None, :]).flatten(1), slope], 1)
-        change = torch.linalg.lstsq(rows, miss[:, None], rcond=1e-12, driver="gelsd").solution[:, 0]
+        change = least_squares(rows, miss[:, None], rcond=1e-12)[:, 0]
         matrix, shift = matrix + change[: d * d].view(d, d), shift + change[d * d :]
     worst, (matrix, shift) = best
     if not worst < _HOLDS:

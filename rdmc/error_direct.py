@@ -28,6 +28,7 @@ from torch import Tensor
 
 from rdmc.capture import Modes
 from rdmc.error_transport import Look, centres, members, within
+from rdmc.linear import least_squares
 from rdmc.process import ForwardProcess
 
 __all__ = ["DIRECT", "First", "Measured", "measure"]
@@ -233,7 +234,7 @@ def _without(known: Tensor, before: Tensor, change: Tensor) -> tuple[Tensor, Ten
     """Both ``(B, F)`` without what functions of mean 0 tell of them."""
     if known.shape[1]:
         design = torch.cat([torch.ones_like(known[:, :1]), known], 1)
-        slopes = torch.linalg.lstsq(design, torch.cat([before, change], 1), driver="gelsd").solution
+        slopes = least_squares(design, torch.cat([before, change], 1))
         before, change = (torch.cat([before, change], 1) - known @ slopes[1:]).chunk(2, 1)
     return before, change
 

@@ -1,11 +1,20 @@
-"""Spectra that are always there: eigenvectors of symmetric matrices that may be singular, huge or hardly finite."""
+"""Linear algebra that always has an answer: spectra and least squares of matrices that may be singular, huge or hardly finite."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-__all__ = ["spectrum"]
+__all__ = ["least_squares", "spectrum"]
+
+
+def least_squares(a: Tensor, b: Tensor, rcond: float | None = None) -> Tensor:
+    """``(d, m)`` the shortest x of those that leave ``|a x - b|`` least, of ``(n, d)`` and ``(n, m)``.
+
+    It is solved on the host, as no GPU has a solver for matrices without full rank. ``a`` is taken to have no more rank than it has
+    singular values above ``rcond`` times the largest (default: rounding).
+    """
+    return torch.linalg.lstsq(a.cpu(), b.cpu(), rcond=rcond, driver="gelsd").solution.to(b.device)
 
 
 def spectrum(matrix: Tensor) -> tuple[Tensor, Tensor]:

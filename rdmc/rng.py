@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -83,11 +84,14 @@ class Streams:
         """Particles in the batch, over all shards."""
         return sum(self.sizes)
 
+    @cached_property
+    def _shard_of_particle(self) -> Tensor:
+        # made on the device, as a copy from the host would wait for it
+        return torch.cat([torch.full((size,), i, device=self.device) for i, size in enumerate(self.sizes)])
+
     def shard_of_particle(self) -> Tensor:
         """``(B,)`` index of the shard each particle belongs to: what is pooled over particles is pooled within a shard."""
-        sizes = torch.tensor(self.sizes, device="cpu")
-        index = torch.repeat_interleave(torch.arange(len(self.sizes)), sizes)
-        return index.to(self.device)
+        return self._shard_of_particle
 
     def _parts(self, shape: Sequence[int], axis: int) -> list[tuple[torch.Generator | None, tuple[int, ...]]]:
         axis %= len(shape)

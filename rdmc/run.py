@@ -21,7 +21,7 @@ from rdmc.journal import Journal
 from rdmc.progress import Progress
 from rdmc.result import Result, library_versions
 from rdmc.rng import SHARD_SIZE
-from rdmc.sampler import Plan, Sampler
+from rdmc.sampler import Plan, Sampler, joined
 from rdmc.sampler import Progress as Stage
 from rdmc.spread import Source, spread
 from rdmc.table import Table
@@ -62,6 +62,8 @@ class Run:
         """Prepare, run every batch, and put their draws together; on Ctrl-C, what is there."""
         plan = self.engine.prepare(journal.taped(self.density), self.seed, journal)
         batches = self.engine.batches(max(self.draws, -(-plan.particles // self.chains)), self.chains)
+        if self.density.device.type == "cuda":
+            batches = joined(batches, self.density.dim)
         jobs = [
             Job(self.engine, self.density, plan, self.seed, self.draws, i, units) for i, units in enumerate(batches)
         ]

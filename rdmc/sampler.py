@@ -6,7 +6,7 @@ progress, and can stop between any two stages with what is there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -20,9 +20,10 @@ from rdmc.rng import SHARD_SIZE, Streams
 from rdmc.survey import Survey, Surveyor
 from rdmc.table import Table
 
-__all__ = ["Block", "Plan", "Progress", "Sampler", "Unit", "batches_of_shards", "located", "pilot_streams"]
+__all__ = ["Block", "Plan", "Progress", "Sampler", "Unit", "batches_of_shards", "joined", "located", "pilot_streams"]
 
 _PILOT_KEY = 0xFFFFFFFF  # a stream that no (chain, shard) can have
+_TOGETHER = 2**19  # numbers in the points of a batch that batches are joined up to
 
 
 class Unit(NamedTuple):
@@ -99,7 +100,10 @@ class Sampler(Protocol[S]):
     """A way to draw from a density. Frozen and pure: all that changes is the state, the streams and the density's counter."""
 
     def batches(self, draws: int, chains: int) -> tuple[tuple[Unit, ...], ...]:
-        """The units of the run, grouped into batches; it depends on nothing but the numbers, so results don't either."""
+        """The units of the run, grouped into batches; it depends on nothing but the numbers, so results don't either.
+
+        On a GPU, batches of one chain that follow each other are joined (:func:`joined`).
+        """
         ...
 
     def prepare(self, density: Density, seed: int, journal: Journal) -> Plan:
@@ -121,6 +125,26 @@ class Sampler(Protocol[S]):
     def collect(self, density: Density, plan: Plan, state: S) -> Block:
         """The draws so far; of an unfinished batch, the best there are."""
         ...
+
+
+def joined(batches: Sequence[tuple[Unit, ...]], dim: int) -> tuple[tuple[Unit, ...], ...]:
+    """Batches of the same chain that follow each other as one, up to 2^19 numbers, as a GPU takes them in the time of one.
+
+    It depends on nothing but the numbers, not on the memory of the GPU at hand, so that results don't either.
+
+    Example:
+        >>> joined(((Unit(0, 0, 400),), (Unit(0, 1, 400),), (Unit(1, 0, 400),)), dim=2)
+        ((Unit(chain=0, shard=0, particles=400), Unit(chain=0, shard=1, particles=400)), (Unit(chain=1, shard=0, particles=400),))
+    """
+    out: list[tuple[Unit, ...]] = []
+    for batch in batches:
+        together = (*out[-1], *batch) if out else batch
+        same = len({unit.chain for unit in together}) == 1
+        if out and same and dim * sum(unit.particles for unit in together) <= _TOGETHER:
+            out[-1] = together
+        else:
+            out.append(batch)
+    return tuple(out)
 
 
 def batches_of_shards(draws: int, chains: int) -> tuple[tuple[Unit, ...], ...]:

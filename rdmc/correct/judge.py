@@ -12,12 +12,12 @@ __all__ = ["Judgement", "forward_efficiency", "jump_acceptance", "log_mean_exp",
 
 
 def log_mean_exp(values: Tensor) -> Tensor:
-    """``()`` log of the mean of the exponentials of ``(N,)`` values."""
-    return torch.logsumexp(values, 0) - math.log(values.shape[0])
+    """``(...)`` log of the mean of the exponentials of ``(..., N)`` values."""
+    return torch.logsumexp(values, -1) - math.log(values.shape[-1])
 
 
 def forward_efficiency(log_weight: Tensor) -> Tensor:
-    r"""``()`` effective share :math:`(\sum w)^2 / (N \sum w^2)` of draws of the reference with ``(N,)`` log weights log pi/g.
+    r"""``(...)`` effective share :math:`(\sum w)^2 / (N \sum w^2)` of draws of the reference, of ``(..., N)`` log weights.
 
     Blind to what the reference does not reach: a mode it lacks has no draw to be weighed.
     """

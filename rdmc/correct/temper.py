@@ -30,13 +30,13 @@ _BISECTIONS = 40
 
 
 class Population(NamedTuple):
-    """N particles with equal weights.
+    """Particles with equal weights: U populations of N, one a shard, that have nothing to do with each other.
 
     Attributes:
-        x: ``(N, d)`` points.
-        value: ``(N,)`` log pi there.
-        grad: ``(N, d)`` its gradient.
-        origin: ``(N,)`` which draw of the reference each descends from.
+        x: ``(U N, d)`` points.
+        value: ``(U N,)`` log pi there.
+        grad: ``(U N, d)`` its gradient.
+        origin: ``(U N,)`` which of its population's draws of the reference each descends from.
     """
 
     x: Tensor
@@ -66,7 +66,7 @@ class Ladder:
 
 
 class Stage(NamedTuple):
-    """What one temperature was like, as 0-d tensors: reading them is left to the end.
+    """What one temperature was like for each of U populations, as ``(U,)`` tensors: reading them is left to the end.
 
     Attributes:
         increment: Log of the mean weight: the step of the log evidence.
@@ -153,10 +153,10 @@ class Tempering:
             raise ValueError(f"`last` must be two positive integers in increasing order, got {self.last!r}")
 
     def begin(self, target: BatchedDensity, law: Law, rng: Streams) -> Population:
-        """Draws of the reference. Cost: one gradient evaluation a particle."""
+        """Draws of the reference, a population for each shard of equal size. Cost: one gradient evaluation a particle."""
         x, _ = law.draw(rng)
         value, grad = target.value_and_grad(x)
-        return Population(x, value, grad, torch.arange(len(x), device=x.device))
+        return Population(x, value, grad, torch.arange(rng.sizes[0], device=x.device).repeat(len(rng.sizes)))
 
     def learn(self, target: BatchedDensity, reference: Reference, rng: Streams) -> Trial:
         """Go from the reference to the target, choosing temperatures and step sizes on the way.
@@ -220,37 +220,39 @@ class Tempering:
             population: Particles at ``beta``.
             beta: Where they are, in [0, 1).
             rung: Where they go.
-            rng: One shard of N particles.
-            gain: Of the adaptation of step sizes; 0 leaves them.
+            rng: A shard of N particles for each population.
+            gain: Of the adaptation of step sizes, of each population by its own particles; 0 leaves them.
 
         Returns:
-            The particles at the rung's beta, the step sizes at the end, and what the stage was like.
+            The particles at the rung's beta, the ``(U, K)`` step sizes at the end, and what the stage was like.
         """
-        log_weight = (rung.beta - beta) * log_ratio(*population[:2], reference.law)
-        chosen = systematic(log_weight[None], rng.uniform(log_weight.shape)[None, :1])[0]
+        u = len(rng.sizes)
+        log_weight = ((rung.beta - beta) * log_ratio(*population[:2], reference.law)).view(u, -1)
+        first = torch.arange(0, rng.particles, log_weight.shape[1], device=log_weight.device)[:, None]
+        chosen = systematic(log_weight, rng.uniform((rng.particles,)).view(u, -1)[:, :1]).add_(first).flatten()
         x, value, grad, origin = (part[chosen] for part in population)
         f = Tempered(target, reference.law, rung.beta)
-        state, tuning, metric = f.state(x, value, grad), rung.tuning, Isotropic()
+        state, tuning, metric = f.state(x, value, grad), rung.tuning.expand(u, -1), Isotropic()
         jump, local = IndependenceJump(reference.law), MixtureMALA(reference.guide)
         jumped, moved, wrong = [], [], []
         for _ in range(rung.rounds):
             state, info = jump.step(f, state, rng, tuning, metric)
-            jumped.append(info.acceptance.mean())
-            wrong.append(info.nonfinite.sum())
+            jumped.append(info.acceptance.view(u, -1).mean(1))
+            wrong.append(info.nonfinite.view(u, -1).sum(1))
             for _ in range(rung.local):
                 state, info = local.step(f, state, rng, tuning, metric)
                 if gain:
                     tuning = local.adapt(tuning, info, gain)
-                moved.append(info.acceptance.mean())
-                wrong.append(info.nonfinite.sum())
+                moved.append(info.acceptance.view(u, -1).mean(1))
+                wrong.append(info.nonfinite.view(u, -1).sum(1))
         value, grad = f.target_part(state)
         stage = Stage(
             log_mean_exp(log_weight),
             forward_efficiency(log_weight),
-            torch.stack(moved or [value.new_full((), math.nan)]).mean(),
-            torch.stack(jumped).mean(),
-            torch.stack(wrong).sum(),
-            ancestral_variance(log_weight[None], population.origin[None])[0],
+            torch.stack(moved or [value.new_full((u,), math.nan)]).mean(0),
+            torch.stack(jumped).mean(0),
+            torch.stack(wrong).sum(0),
+            ancestral_variance(log_weight, population.origin.view(u, -1)),
         )
         return Population(state.x, value, grad, origin), tuning, stage
 

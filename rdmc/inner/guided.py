@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -109,16 +110,17 @@ class _Rows(NamedTuple):
     @classmethod
     def of(cls, rng: Streams, witnesses: int) -> _Rows:
         """Rows for the particles of ``rng`` and up to ``witnesses`` more of every shard."""
+        rows = partial(torch.arange, device=rng.device)
         particle, own, witness, watched = [], [], [], []
         first, row = 0, 0
         for size in rng.sizes:
             extra = min(witnesses, size)
-            particle += [torch.arange(first, first + size), torch.arange(first, first + extra)]
-            own.append(torch.arange(row, row + size))
-            watched.append(torch.arange(row, row + extra))
-            witness.append(torch.arange(row + size, row + size + extra))
+            particle += [rows(first, first + size), rows(first, first + extra)]
+            own.append(rows(row, row + size))
+            watched.append(rows(row, row + extra))
+            witness.append(rows(row + size, row + size + extra))
             first, row = first + size, row + size + extra
-        p, o, w, v = (torch.cat(part).to(rng.device) for part in (particle, own, witness, watched))
+        p, o, w, v = (torch.cat(part) for part in (particle, own, witness, watched))
         leading = slice(rng.particles) if len(rng.sizes) == 1 else o
         return cls(p, leading, w, v, replace(rng, sizes=tuple(size + min(witnesses, size) for size in rng.sizes)))
 

@@ -32,14 +32,14 @@ def rung(beta: float, dtype: torch.dtype) -> Rung:
 @pytest.mark.parametrize("name", LAWS)
 def test_a_step_reads_nothing_back(name: str, dtype: torch.dtype) -> None:
     target, own = as_target(moved(bimodal(D), dtype, META)), reference(moved(LAWS[name](D), dtype, META), dtype)
-    rng = streams(N, dtype=dtype, device=META)
+    rng = Streams.seeded(0, [N // 2, N // 2], [(0, 0), (0, 1)], dtype=dtype, device=META)
     tempering = Tempering(local=2)
     population = tempering.begin(target, own.law, rng)
     for beta, then in ((0.0, 0.4), (0.4, 1.0)):
         population, tuning, stage = tempering.step(target, own, population, beta, rung(then, dtype), rng, gain=0.3)
     assert [part.shape for part in population] == [(N, D), (N,), (N, D), (N,)]
     assert {part.dtype for part in population[:3]} == {dtype} and population.origin.dtype == torch.int64
-    assert tuning.shape == (1, 3) and all(part.shape == () for part in stage)
+    assert tuning.shape == (2, 3) and all(part.shape == (2,) for part in stage)
     assert {part.device for part in (*population, tuning, *stage)} == {META}
 
 

@@ -1,0 +1,1 @@
+"""Whole steps and whole runs on a GPU, where there is one."""
