@@ -1,6 +1,7 @@
 """Weighted particles of several populations: what they are worth, and how they are resampled.
 
-All are pure functions of ``(U, N)`` log weights of U populations of N particles, without reading values on the host.
+All are pure functions of ``(U, N)`` log weights of U populations of N particles, without reading values on the host. They give the
+same bits every time, on a GPU too, where torch's own scan of a single row and its sums by index add up in any order.
 """
 
 from __future__ import annotations
@@ -10,7 +11,24 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["ancestral_variance", "effective_share", "evenly", "log_mean", "systematic"]
+__all__ = ["ancestral_variance", "cumulated", "effective_share", "evenly", "log_mean", "sums_by", "systematic"]
+
+
+def cumulated(values: Tensor) -> Tensor:
+    """``(U, N)`` sums of each row up to each entry."""
+    if values.device.type == "cuda" and len(values) == 1:
+        return values.expand(2, -1).cumsum(-1)[:1]
+    return values.cumsum(-1)
+
+
+def sums_by(index: Tensor, values: Tensor, count: int) -> Tensor:
+    """``(U, count)`` sums of those of ``(U, N)`` values that have each index, of ``(U, N)`` indices from 0 to ``count`` - 1."""
+    if values.device.type != "cuda":
+        return values.new_zeros(len(values), count).scatter_add_(-1, index, values)
+    own, order = index.sort(dim=-1, stable=True)
+    total = torch.nn.functional.pad(cumulated(values.gather(-1, order)), (1, 0))
+    edge = torch.arange(count + 1, device=index.device).expand(len(own), -1)
+    return total.gather(-1, torch.searchsorted(own, edge.contiguous())).diff(dim=-1)
 
 
 def log_mean(log_weight: Tensor) -> Tensor:
@@ -32,7 +50,7 @@ def systematic(log_weight: Tensor, u: Tensor) -> Tensor:
     """
     n = log_weight.shape[-1]
     own = torch.arange(n, device=log_weight.device)
-    cumulative = torch.softmax(log_weight, -1).cumsum(-1)
+    cumulative = cumulated(torch.softmax(log_weight, -1))
     points = (own.to(cumulative.dtype) / n + u) % 1.0
     index = torch.searchsorted(cumulative / cumulative[:, -1:], points, right=True).clamp(max=n - 1)
     return torch.where((log_weight == -torch.inf).all(-1, keepdim=True), own, index)
@@ -50,7 +68,7 @@ def ancestral_variance(log_weight: Tensor, origin: Tensor) -> Tensor:
     Source: Lee and Whiteley (2018), Biometrika 105(3), 609-625 (the leading term).
     """
     weight = torch.softmax(log_weight, -1)
-    share = torch.zeros_like(weight).scatter_add(-1, origin, weight)
+    share = sums_by(origin, weight, weight.shape[-1])
     return (share.square().sum(-1) - 1.0 / weight.shape[-1]).clamp(min=0.0)
 
 

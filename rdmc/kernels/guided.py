@@ -13,6 +13,7 @@ from rdmc.kernels.base import Info, State, evaluate, metropolis
 from rdmc.kernels.metric import Metric
 from rdmc.look import Look, pick
 from rdmc.mixture import squared_norm
+from rdmc.particles import sums_by
 from rdmc.rng import Streams
 from rdmc.typing import BatchedDensity
 
@@ -212,9 +213,7 @@ class MixtureMALA:
         """Robbins and Monro on each component's mean acceptance over the particles of a shard that used it."""
         if info.group is None:
             return tuning
-        group = info.group.flatten()
+        group = info.group.reshape(1, -1).expand(2, -1)
         excess = (info.acceptance - self.target_acceptance).flatten()
-        zeros = torch.zeros_like(tuning).flatten()
-        count = zeros.index_add(0, group, torch.ones_like(excess))
-        total = zeros.index_add(0, group, excess)
+        total, count = sums_by(group, torch.stack([excess, torch.ones_like(excess)]), tuning.numel())
         return tuning + gain * (total / count.clamp(min=1.0)).view_as(tuning)

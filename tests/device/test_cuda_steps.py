@@ -93,8 +93,9 @@ def test_a_captured_step_gives_the_bits_of_the_step(case: KernelCase) -> None:
         assert torch.equal(part, value)
 
 
-@pytest.mark.parametrize("case", INNER, ids=name_of)
+@pytest.mark.parametrize("case", [case for case in INNER if case.name != "rejection"], ids=name_of)
 def test_inner_draws_wait_for_nothing(case: InnerCase) -> None:
+    """All but rejection, which asks once for each draw whether its bound was kept."""
     rng = Streams.seeded(0, SIZES, KEYS, device=CUDA)
     x_t = torch.zeros(sum(SIZES), 2, dtype=F, device=CUDA)
     target = as_target(moved(bimodal(2), F, CUDA))
