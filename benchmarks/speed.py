@@ -91,6 +91,11 @@ def of(records: Sequence[Record], part: str) -> list[Record]:
     return [r for r in records if r["key"].startswith(f"{part}/")]
 
 
+def on_gpu(record: Record) -> bool:
+    """Whether it was measured on a GPU."""
+    return "/cuda" in record["key"]
+
+
 def rows(head: Sequence[str], body: Sequence[Sequence[object]]) -> str:
     """A table in Markdown."""
     lines = [" | ".join(map(str, line)) for line in (head, ["---"] * len(head), *body)]
@@ -179,8 +184,12 @@ def report(records: Sequence[Record]) -> str:
         "start": ("Each in a new process.", start_table),
     }
     for part, (text, table) in texts.items():
-        if of(records, part):
-            parts += [text, table(records)]
+        own = of(records, part)
+        here, there = ([r for r in own if on_gpu(r) == gpu] for gpu in (False, True))
+        if here:
+            parts += [text, table(here)]
+        if there:
+            parts += [f"The same on a GPU, wall time, memory of the GPU ({there[0]['gpu']}):", table(there)]
     return "\n\n".join(parts)
 
 
@@ -216,6 +225,8 @@ def main() -> None:
             "start": lambda: start(1),
         }
     note = {"date": datetime.date.today().isoformat(), "versions": environment()}
+    if a.device != "cpu":
+        note["gpu"] = torch.cuda.get_device_name(a.device)
     clock = time.perf_counter()
     for part in a.parts.split(","):
         for key, task in plans.get(part, lambda: iter(()))():

@@ -43,7 +43,8 @@ def _weights(result: Drawable, truth: Any, view: View) -> tuple[Array, Array, Ar
     if truth is not None and getattr(truth, "mode_weights", None) is not None:
         chains, draws, dim = result.samples.shape
         true: Array = truth.mode_weights.detach().cpu().double().numpy()
-        label = truth.mode_of(result.samples.reshape(-1, dim)).cpu().reshape(chains, draws)
+        place = getattr(truth, "device", "cpu")
+        label = truth.mode_of(result.samples.reshape(-1, dim).to(place)).cpu().reshape(chains, draws)
         by_chain = np.stack([np.bincount(row[row >= 0], minlength=len(true)) / draws for row in label.numpy()])
         weight = by_chain.mean(0)
         spread = by_chain.std(0, ddof=1) / math.sqrt(chains) if chains > 1 else np.zeros_like(weight)

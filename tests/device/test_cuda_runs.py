@@ -55,7 +55,7 @@ def test_others_run_and_say_where_they_fail(sampler: str) -> None:
 
 @pytest.mark.parametrize(
     "target",
-    [targets.gmm40(), targets.label_switching(), targets.funnel(4), targets.mueller_brown()],
+    [targets.gmm40(), targets.label_switching(), targets.random_mixture(8, 5), targets.mueller_brown()],
     ids=lambda t: t.name,
 )
 def test_the_evidence_and_the_search_agree_with_the_cpu(target: Any) -> None:
