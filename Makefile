@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WHOLE := $(VENV)/.whole
 SMOKES := $(addprefix smoke-,sbc distill unlike auto calibration speed path_weights published quality peers speed_float32 \
-	scale precision closed_form control_variate)
+	scale precision closed_form control_variate gpu)
 TOGETHER := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 # the tensors are small: more threads would wait more than work, and two checks run at a time
