@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -98,6 +99,7 @@ class Auto:
     refinement: Refinement = Refinement()
     effort: float = 1.0
     tolerance: float | None = None
+    side_by_side: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0.0 < self.effort < math.inf:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -130,6 +130,7 @@ class PathSMC:
     particles: int = 512
     pilot: Surveyor = Pilot()
     refit: Refit | None = Refit()
+    side_by_side: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.threshold <= 1.0:

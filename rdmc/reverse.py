@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -118,6 +118,7 @@ class RDMC:
     pilot: Surveyor | None = Pilot()
     coordinates: Affine | None = None
     finish: str = "draw"
+    side_by_side: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.finish not in ("draw", "mean", "state"):

@@ -62,7 +62,7 @@ class Run:
         """Prepare, run every batch, and put their draws together; on Ctrl-C, what is there."""
         plan = self.engine.prepare(journal.taped(self.density), self.seed, journal)
         batches = self.engine.batches(max(self.draws, -(-plan.particles // self.chains)), self.chains)
-        if self.density.device.type == "cuda":
+        if self.density.device.type == "cuda" and getattr(self.engine, "side_by_side", False):
             batches = joined(batches, self.density.dim)
         jobs = [
             Job(self.engine, self.density, plan, self.seed, self.draws, i, units) for i, units in enumerate(batches)

@@ -102,7 +102,8 @@ class Sampler(Protocol[S]):
     def batches(self, draws: int, chains: int) -> tuple[tuple[Unit, ...], ...]:
         """The units of the run, grouped into batches; it depends on nothing but the numbers, so results don't either.
 
-        On a GPU, batches of one chain that follow each other are joined (:func:`joined`).
+        Of a sampler with an attribute ``side_by_side = True``, which takes any number of a chain's units as one batch, those that
+        follow each other are joined on a GPU (:func:`joined`).
         """
         ...
 

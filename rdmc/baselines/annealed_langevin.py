@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,6 +104,7 @@ class AnnealedLangevin:
     levels: int = 20
     step_size: float = 0.05
     pilot: Pilot = Pilot()
+    side_by_side: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not self.budget >= 2.0:

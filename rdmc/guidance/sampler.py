@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -114,6 +115,7 @@ class Guidance:
     strength: Strength = 1.0
     reverse: RDMC = RDMC(schedule=Fitted(end=0.2, ratio=1.25), inner=GuidedChains(rounds=8, steps=1))
     prior_pilot: Surveyor | None = None
+    side_by_side: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         checked_prior(self.prior)

@@ -33,10 +33,16 @@ class Split:
         return joined(alone, 2) if self.together else alone
 
 
-@pytest.mark.parametrize("name", ["auto", "rdmc", "rdmc-smc", "annealed-langevin"])
+SAMPLERS = {name: sampler_named(name) for name in ("auto", "rdmc", "rdmc-smc", "annealed-langevin")}
+SAMPLERS["guidance"] = rdmc.Guidance(lambda x: -0.5 * x.square().sum(-1), strength=0.5)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_together_equals_one_after_the_other(name: str) -> None:
+    assert SAMPLERS[name].side_by_side
+
     def run(together: bool) -> rdmc.Result:
-        engine = Split(sampler_named(name), together)
+        engine = Split(SAMPLERS[name], together)
         return rdmc.sample(targets.two_modes(2), draws=SHARDS * SIZE, chains=2, sampler=engine, progressbar=False)
 
     alone, together = run(False), run(True)
@@ -58,6 +64,12 @@ def test_batches_of_one_chain_are_joined_up_to_a_size() -> None:
         assert [unit for batch in together for unit in batch] == [unit for (unit,) in alone]
         assert max(map(len, together)) == most and len(together) == 2 * -(-100 // most)
         assert all(len({unit.chain for unit in batch}) == 1 for batch in together)
+
+
+def test_samplers_that_compare_weights_within_a_batch_are_left_alone() -> None:
+    others = [sampler_named(name) for name in ("mala", "parallel-tempering", "tempered-smc", "emcee", "nuts")]
+    power = rdmc.PowerPosterior(rdmc.Guidance(lambda x: -0.5 * x.square().sum(-1), strength=0.5))
+    assert not any(getattr(sampler, "side_by_side", False) for sampler in (*others, power))
 
 
 def test_chains_of_one_particle_stay_as_they_are() -> None:
