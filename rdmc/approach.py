@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ from rdmc.errors import DensityError, ImproperDensityError
 from rdmc.optimise import Ascent, ascend
 from rdmc.typing import BatchedDensity
 
-__all__ = ["climb", "coordinates", "require_arrival", "require_finite_mass"]
+__all__ = ["climb", "coordinates", "doggedly", "require_arrival", "require_finite_mass"]
 
 _APPROACHES = 6
 _WIDEST = 1e8
@@ -26,6 +28,9 @@ _OUTSIDE = 1e3  # widths from the mode beyond which a line holds next to no mass
 _HEAVY = 10.0  # nats by which the mass of a line at that distance may be below that at the mode and still matter
 _CLIFF = 1e8  # fall of the density by one width, about 0.5 at any mode, above which the width is only rounding
 _GOLDEN = 0.6180339887498949
+
+Climber = Callable[[BatchedDensity, Tensor], Ascent]
+_DOGGED: Climber = partial(ascend, iterations=400, dogged=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,17 +73,36 @@ def climb(f: BatchedDensity, x: Tensor) -> Ascent:
     return Ascent(*(part[finite] for part in end))
 
 
-def coordinates(f: BatchedDensity, reached: Ascent) -> Affine:
+def doggedly(f: BatchedDensity, x: Tensor) -> Affine:
+    """Coordinates of unit scale where the best of long ascents from ``(M, d)`` points leads, that no steep wall ends.
+
+    Raises:
+        DensityError: If it leads to no mode.
+    """
+    end = _DOGGED(f, x)
+    best = end.value.nan_to_num(-torch.inf).argmax()[None]
+    reached = Ascent(*(part[best] for part in end))._replace(converged=torch.zeros_like(end.converged[best]))
+    affine = coordinates(f, reached, _DOGGED)
+    require_arrival(InCoordinates(f, affine), torch.zeros_like(affine.centre))
+    return affine
+
+
+def coordinates(f: BatchedDensity, reached: Ascent, up: Climber = ascend) -> Affine:
     """Coordinates of unit scale at the best mode the first ascents lead to.
 
     One measurement of the curvature resolves scales over eight orders of magnitude at best, and an ascent in bad coordinates may
     not arrive; measuring and climbing again in the coordinates just found, until they stay, makes both exact.
+
+    Args:
+        f: The log density.
+        reached: Where the first ascents ended.
+        up: How to climb on from there.
     """
     order = reached.value.argsort(descending=True)[:_LEADERS]
     leaders = reached.x[order]
     affine = Affine(leaders[0], torch.eye(f.dim, dtype=leaders.dtype, device=leaders.device))
     if not bool(reached.converged[order].any()):
-        affine, leaders = _descended(f, affine, leaders)
+        affine, leaders = _descended(f, affine, leaders, up)
     for _ in range(8):
         g = InCoordinates(f, affine)
         origin = torch.zeros_like(affine.centre)
@@ -86,7 +110,7 @@ def coordinates(f: BatchedDensity, reached: Ascent) -> Affine:
         if float(sd.max()) >= 0.1 * _WIDEST:  # it hardly falls as far as one round can see
             require_finite_mass(g, origin, (axes * sd).T)
         affine = _rescaled(affine, axes * sd)
-        end = ascend(InCoordinates(f, affine), affine.to_white(leaders))
+        end = up(InCoordinates(f, affine), affine.to_white(leaders))
         leaders = affine.to_user(end.x)
         affine = Affine(leaders[end.value.argmax()], affine.factor)
         if bool(end.converged.any()) and float(sd.max()) < 2.0 and float(sd.min()) > 0.5:
@@ -105,7 +129,7 @@ def _rescaled(affine: Affine, factor: Tensor) -> Affine:
         ) from error
 
 
-def _descended(f: BatchedDensity, affine: Affine, leaders: Tensor) -> tuple[Affine, Tensor]:
+def _descended(f: BatchedDensity, affine: Affine, leaders: Tensor, up: Climber) -> tuple[Affine, Tensor]:
     """Coordinates and leaders after climbs in coordinates of the density's own scale at the best leader.
 
     On a slope far from any mode the fall of the density along an axis says nothing of a width; the curvature alone still turns
@@ -115,7 +139,7 @@ def _descended(f: BatchedDensity, affine: Affine, leaders: Tensor) -> tuple[Affi
         origin = torch.zeros_like(affine.centre)
         axes, sd = local_axes(*precisions(InCoordinates(f, affine), origin[None]), widest=_WIDEST)
         affine = _rescaled(affine, axes[0] * sd[0])
-        end = ascend(InCoordinates(f, affine), affine.to_white(leaders))
+        end = up(InCoordinates(f, affine), affine.to_white(leaders))
         leaders = affine.to_user(end.x)
         affine = Affine(leaders[end.value.argmax()], affine.factor)
         if bool(end.converged.any()):

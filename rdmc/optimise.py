@@ -78,7 +78,9 @@ def _line_search(
     return new_x, new_value, new_grad, moved
 
 
-def ascend(f: BatchedDensity, x: Tensor, *, iterations: int = 100, tolerance: float = 1e-6) -> Ascent:
+def ascend(
+    f: BatchedDensity, x: Tensor, *, iterations: int = 100, tolerance: float = 1e-6, dogged: bool = False
+) -> Ascent:
     """Climb from every point to a local maximum of f.
 
     Batched L-BFGS with a backtracking (Armijo) line search. A point where f is not finite never moves and is not converged. Where
@@ -97,6 +99,8 @@ def ascend(f: BatchedDensity, x: Tensor, *, iterations: int = 100, tolerance: fl
         x: ``(M, d)`` starting points.
         iterations: At most this many steps.
         tolerance: A point stops when two steps in a row gain less than this, in nats.
+        dogged: A line search that fails is no such step while its slope promises more: the curvature is forgotten and a far smaller
+            step tried. Between walls as steep as exp(-exp(x)) such searches fail far from any mode.
     """
     f = Mended(f)
     value, grad = f.value_and_grad(x)
@@ -124,6 +128,12 @@ def ascend(f: BatchedDensity, x: Tensor, *, iterations: int = 100, tolerance: fl
         pairs = [*pairs[-(_MEMORY - 1) :], (torch.where(curved, s, zero), torch.where(curved, y, zero), rho)]
         scale = torch.where(curved, sy / yy.clamp(min=1e-300), torch.where(moved[:, None], 2.0 * scale, 0.1 * scale))
         still = new_value - value < tolerance
+        if dogged:
+            lost = active & ~moved & (slope * 0.25 ** (_BACKTRACKS - 1) >= tolerance)
+            still &= ~lost
+            pairs = [(s, y, rho.masked_fill(lost[:, None], 0.0)) for s, y, rho in pairs]
+            far = 0.25 ** (_BACKTRACKS - 1) * slope.abs() / grad.square().sum(-1).clamp(min=1e-300)
+            scale = torch.where(lost[:, None], far[:, None], scale)
         active = active & ~(still & idle)
         idle = still
         x, value, grad = new_x, new_value, new_grad

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from rdmc.approach import climb, coordinates, require_arrival, require_finite_mass
+from rdmc.approach import climb, coordinates, doggedly, require_arrival, require_finite_mass
 from rdmc.arguments import whole
 from rdmc.atlas import TAIL, Atlas
 from rdmc.constellation import find_symmetry, level, seems_symmetric
@@ -28,7 +28,7 @@ from rdmc.variational import MeanField
 
 __all__ = ["Pilot", "extended"]
 
-_SEARCHES = 32  # times that first points at other radii are tried
+_SEARCHES = 128  # times that first points at other radii are tried
 _CROWD = 32  # points a start at each of these radii
 _STRETCHES = tuple(3.0**k for k in range(-3, 5))
 _BOTTOMLESS = -1e100  # log density below which there is no way up: the slope squared is no number
@@ -150,13 +150,13 @@ class Pilot:
         reached = climb(f, first)
         try:
             affine = coordinates(f, reached)
-            scaled, origin = InCoordinates(f, affine), torch.zeros_like(affine.centre)
-            require_arrival(scaled, origin)
+            require_arrival(InCoordinates(f, affine), torch.zeros_like(affine.centre))
         except DensityError:
             survey = _by_bound(f, first, rng)
-            if survey is None:
-                raise
-            return survey
+            if survey is not None:
+                return survey
+            affine = doggedly(f, first)
+        scaled, origin = InCoordinates(f, affine), torch.zeros_like(affine.centre)
         require_finite_mass(scaled, origin, torch.eye(f.dim, dtype=origin.dtype, device=origin.device))
         atlas, scan = Atlas(scaled), Scan(self.starts**2 * self.scan)
         atlas.add(torch.cat([origin[None], affine.to_white(reached.x)]))

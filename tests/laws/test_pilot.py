@@ -189,3 +189,23 @@ def test_modes_on_a_lattice_stay_apart() -> None:
     mixture = GaussianMixture.isotropic(mean, torch.ones(40, dtype=F), torch.ones(40, dtype=F))
     k = torch.zeros(40, dtype=F)
     assert Survey(Affine.identity(1), mixture, k, k, 0.0).groups() == list(range(40))
+
+
+@pytest.mark.parametrize(("dim", "shift", "scales"), [(3, 1000.0, 2.0), (6, -300.0, 1.0), (12, 500.0, 2.0)])
+def test_a_way_up_between_walls_of_exponentials(dim: int, shift: float, scales: float) -> None:
+    """Logarithms of gamma variables, turned, of scales from 1/100 to 100, and far away."""
+    shape = torch.linspace(0.7, 4.0, dim, dtype=F)
+    turn = torch.linalg.qr(torch.randn(dim, dim, generator=torch.Generator().manual_seed(dim), dtype=F))[0]
+    factor = turn * torch.logspace(-scales, scales, dim, dtype=F)
+    back = torch.linalg.inv(factor)
+
+    def log_density(x: Tensor) -> Tensor:
+        y = (x - shift) @ back.T
+        return (shape * y - y.exp()).sum(-1)
+
+    found = Pilot().run(Density(log_density, dim), Streams.seeded(0, [64]))
+    mode = shape.log() @ factor.T + shift
+    assert found.surrogate.components == 1
+    torch.testing.assert_close(float(found.peak[0]), float(log_density(mode[None])), rtol=0.0, atol=1e-4)
+    off = (found.affine.to_user(found.surrogate.mean[0]) - mode) @ back.T
+    assert float(off.abs().max()) < 0.02
