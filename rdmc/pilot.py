@@ -28,7 +28,7 @@ from rdmc.variational import MeanField
 
 __all__ = ["Pilot", "extended"]
 
-_SEARCHES = 128  # times that first points at other radii are tried
+_SEARCHES = (32, 256)  # times that first points at other radii are tried: at least, and over the dimension
 _CROWD = 32  # points a start at each of these radii
 _STRETCHES = tuple(3.0**k for k in range(-3, 5))
 _BOTTOMLESS = -1e100  # log density below which there is no way up: the slope squared is no number
@@ -109,7 +109,8 @@ class Pilot:
         """The first points, or where the density has next to no value at any of them, the highest of many at other radii."""
         x = self.first_points(f.dim, rng)
         value = f(x).nan_to_num(-torch.inf, posinf=-torch.inf)
-        for _ in range(_SEARCHES):
+        least, most = _SEARCHES
+        for _ in range(max(least, most // f.dim)):
             if float(value.max()) > _BOTTOMLESS:
                 break
             rings = (stretch * self.first_points(f.dim, rng) for stretch in _STRETCHES for _ in range(_CROWD))
