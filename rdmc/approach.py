@@ -76,11 +76,14 @@ def climb(f: BatchedDensity, x: Tensor) -> Ascent:
 def doggedly(f: BatchedDensity, x: Tensor) -> Affine:
     """Coordinates of unit scale where the best of long ascents from ``(M, d)`` points leads, that no steep wall ends.
 
+    Cost: up to 400 steps a point, of 1.1 gradient evaluations and at walls 7 density evaluations more; then as many for the best
+    alone in up to 14 systems of coordinates.
+
     Raises:
         DensityError: If it leads to no mode.
     """
     end = _DOGGED(f, x)
-    best = end.value.nan_to_num(-torch.inf).argmax()[None]
+    best = end.value.nan_to_num(-torch.inf, posinf=-torch.inf).argmax()[None]
     reached = Ascent(*(part[best] for part in end))._replace(converged=torch.zeros_like(end.converged[best]))
     affine = coordinates(f, reached, _DOGGED)
     require_arrival(InCoordinates(f, affine), torch.zeros_like(affine.centre))

@@ -11,7 +11,16 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["ancestral_variance", "cumulated", "effective_share", "evenly", "log_mean", "sums_by", "systematic"]
+__all__ = [
+    "ancestral_variance",
+    "cumulated",
+    "effective_share",
+    "evenly",
+    "in_batch",
+    "log_mean",
+    "sums_by",
+    "systematic",
+]
 
 
 def cumulated(values: Tensor) -> Tensor:
@@ -40,6 +49,12 @@ def effective_share(log_weight: Tensor) -> Tensor:
     r"""``(U,)`` share :math:`(\sum w)^2 / (N \sum w^2)` of each population's particles that count; 0 where none has weight."""
     share = (2.0 * log_mean(log_weight) - log_mean(2.0 * log_weight)).exp()
     return share.masked_fill((log_weight == -torch.inf).all(-1), 0.0)
+
+
+def in_batch(index: Tensor) -> Tensor:
+    """``(B,)`` indices into a batch, of ``(U, N)`` within its populations."""
+    populations, particles = index.shape
+    return (index + particles * torch.arange(populations, device=index.device)[:, None]).flatten()
 
 
 def systematic(log_weight: Tensor, u: Tensor) -> Tensor:

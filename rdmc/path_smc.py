@@ -18,7 +18,7 @@ from rdmc.inner.importance import weigh
 from rdmc.journal import Journal
 from rdmc.level import require_finite
 from rdmc.mixture import GaussianMixture
-from rdmc.particles import ancestral_variance, effective_share, evenly, log_mean, systematic
+from rdmc.particles import ancestral_variance, effective_share, evenly, in_batch, log_mean, systematic
 from rdmc.path.controlled import Controlled
 from rdmc.path.kernels import ReverseKernel
 from rdmc.path.level import PathLevel, measure_path_level
@@ -192,7 +192,7 @@ class PathSMC:
         log_evidence = state.log_evidence + torch.where(due, log_mean(log_weight), torch.zeros_like(share))
         variance = ancestral_variance(log_weight, state.origin) if draws is None else state.variance
         log_weight = log_weight.masked_fill(due[:, None], 0.0).flatten()
-        flat = _in_batch(index)
+        flat = in_batch(index)
         warm: Warm | None = None
         x_t = x_0 = state.x_t[flat]
         if draws is not None:
@@ -228,7 +228,7 @@ class PathSMC:
         """The resampled particles, in the user's coordinates; of an unfinished batch, the last inner draws."""
         setting: _Setting = plan.detail
         populations, particles = state.origin.shape
-        order = _in_batch(evenly(particles, state.draws, state.x_0.device).expand(populations, -1))
+        order = in_batch(evenly(particles, state.draws, state.x_0.device).expand(populations, -1))
         samples = setting.affine.to_user(state.x_0)[order][:, None, :]
         columns = np.array(state.levels, dtype=np.float64).reshape(len(state.levels), len(PathLevel._fields)).T
         inner = {
@@ -245,12 +245,6 @@ class PathSMC:
 
 def _spent(density: Density) -> int:
     return density.counter.gradients + density.counter.densities
-
-
-def _in_batch(index: Tensor) -> Tensor:
-    """``(B,)`` indices into a batch, of ``(U, N)`` within its populations."""
-    populations, particles = index.shape
-    return (index + particles * torch.arange(populations, device=index.device)[:, None]).flatten()
 
 
 def _carried(warm: Warm, index: Tensor) -> Warm:

@@ -55,7 +55,8 @@ class Pilot:
     Cost: per round ``starts x candidates`` density and about 5 to 15 gradient evaluations a start; per mode 4d gradient and 2d to
     24d density evaluations; ``starts^2 x scan`` points with one to three density evaluations each in a scan, of which there is
     one, and one more whenever it has found a mode; once, 2d to see that the density falls. Where modes have one height, also
-    that of looking for symmetries. Ascents on long ridges take 50 to 100 gradient evaluations.
+    that of looking for symmetries. Ascents on long ridges take 50 to 100 gradient evaluations. Where the first points have next to
+    no value, up to ``256 x starts x max(32, 256 / d)`` density evaluations look for others.
 
     Args:
         starts: Ascents a round.

@@ -19,7 +19,7 @@ from rdmc.correct.reference import Law, Reference
 from rdmc.correct.tempered import Tempered
 from rdmc.errors import DensityError
 from rdmc.kernels import IndependenceJump, Isotropic, MixtureMALA
-from rdmc.particles import ancestral_variance, systematic
+from rdmc.particles import ancestral_variance, in_batch, systematic
 from rdmc.rng import Streams
 from rdmc.typing import BatchedDensity
 
@@ -228,8 +228,7 @@ class Tempering:
         """
         u = len(rng.sizes)
         log_weight = ((rung.beta - beta) * log_ratio(*population[:2], reference.law)).view(u, -1)
-        first = torch.arange(0, rng.particles, log_weight.shape[1], device=log_weight.device)[:, None]
-        chosen = systematic(log_weight, rng.uniform((rng.particles,)).view(u, -1)[:, :1]).add_(first).flatten()
+        chosen = in_batch(systematic(log_weight, rng.uniform((rng.particles,)).view(u, -1)[:, :1]))
         x, value, grad, origin = (part[chosen] for part in population)
         f = Tempered(target, reference.law, rung.beta)
         state, tuning, metric = f.state(x, value, grad), rung.tuning.expand(u, -1), Isotropic()

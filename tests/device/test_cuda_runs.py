@@ -50,7 +50,7 @@ def test_the_weights_are_those_of_the_law(sampler: str) -> None:
 def test_others_run_and_say_where_they_fail(sampler: str) -> None:
     result = run(targets.two_modes(4), sampler, draws=20)
     assert result.samples.shape == (4, 20, 4) and bool(torch.isfinite(result.samples).all())
-    assert isinstance(result.check(), list)
+    assert result.check() or sampler == "annealed-langevin"  # the one that never notices
 
 
 @pytest.mark.parametrize(
