@@ -32,6 +32,7 @@ import targets
 from benchmarks.blackjax_side import blackjax_side
 from benchmarks.quality import README
 from benchmarks.quality_report import insert
+from benchmarks.speed import rows
 from benchmarks.speed_overhead import logistic
 from benchmarks.speed_peers import CASES, LEAPFROGS, SEED, Case, points
 from benchmarks.store import Store, environment
@@ -156,12 +157,6 @@ def transition_record(case: Case, kernel: str, chains: int, steps: int, repeats:
     return {"milliseconds": each, "acceptance": gave}
 
 
-def rows(head: Sequence[str], body: Sequence[Sequence[object]]) -> str:
-    """A table in Markdown."""
-    lines = [" | ".join(map(str, line)) for line in (head, ["---"] * len(head), *body)]
-    return "\n".join(f"| {line} |" for line in lines)
-
-
 def report(records: Sequence[Record]) -> str:
     """Everything, in Markdown."""
     if not records:
@@ -204,13 +199,12 @@ def report(records: Sequence[Record]) -> str:
 
 def machine() -> str:
     """The GPU and the versions."""
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     if not torch.cuda.is_available():
-        return f"{name}, {environment()}"
+        return f"no GPU, {environment()}"
     import blackjax
     import jax
 
-    return f"{name}, {environment()}, jax {jax.__version__}, blackjax {blackjax.__version__}"
+    return f"{torch.cuda.get_device_name()}, {environment()}, jax {jax.__version__}, blackjax {blackjax.__version__}"
 
 
 def main() -> None:
