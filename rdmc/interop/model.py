@@ -15,9 +15,10 @@ from torch import Tensor
 from rdmc import optional
 from rdmc.density import Density
 from rdmc.errors import DensityError
+from rdmc.parameters.naming import coordinate_names, unconstrained
 from rdmc.typing import LogDensity, ValueAndGrad
 
-__all__ = ["Draws", "Model", "coordinate_names", "require", "require_precision", "unravel"]
+__all__ = ["Draws", "Model", "require", "require_precision", "unravel"]
 
 Draws: TypeAlias = Mapping[str, NDArray[Any]]
 """One array per variable, ``(M, *shape)``."""
@@ -34,20 +35,6 @@ def require(module: str, extra: str) -> Any:
         ImportError: If it isn't there, with the extra that brings it.
     """
     return optional.require(module, extra, "`rdmc.interop`")
-
-
-def coordinate_names(names: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> tuple[str, ...]:
-    """One name per coordinate of the flat vector.
-
-    Example:
-        >>> coordinate_names(["mu", "theta"], [(), (2,)])
-        ('mu', 'theta[0]', 'theta[1]')
-    """
-    return tuple(
-        name + (f"[{','.join(map(str, index))}]" if index else "")
-        for name, shape in zip(names, shapes, strict=True)
-        for index in np.ndindex(*shape)
-    )
 
 
 def unravel(x: Tensor, names: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> dict[str, Tensor]:
@@ -115,10 +102,26 @@ class Model:
 
     @property
     def coordinates(self) -> tuple[str, ...]:
-        """One name per coordinate."""
-        return coordinate_names(self.names, self.shapes)
+        """One name per coordinate: that of its parameter, ``tau_unconstrained`` if the model's ``tau`` is something else.
+
+        Cost: one call of ``constrain``.
+        """
+        x = torch.full((1, self.dim), _PROBE, dtype=torch.float64)
+        values = self.constrain(x)
+        return coordinate_names(
+            [
+                unconstrained(name) if name in values and not _same(values[name][0], part[0].numpy()) else name
+                for name, part in unravel(x, self.names, self.shapes).items()
+            ],
+            self.shapes,
+        )
 
 
+def _same(value: NDArray[Any], coordinate: NDArray[Any]) -> bool:
+    return np.shape(value) == coordinate.shape and bool(np.allclose(value, coordinate))
+
+
+_PROBE = 0.625  # where no usual transform is the identity
 _STEP = 1e-5
 _TOLERANCE = 1e-5
 

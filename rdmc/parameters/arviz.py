@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rdmc.parameters.constraints import NAMED
+from rdmc.parameters.naming import unconstrained
 
 if TYPE_CHECKING:
     from rdmc.parameters.collection import Parameters
@@ -90,12 +90,12 @@ def _unconstrained(parameters: Parameters, samples: Tensor) -> dict[str, tuple[t
     found = {}
     for name, part in parameters.slices.items():
         parameter = parameters.parameters[name]
-        if isinstance(parameter.constraint, type(NAMED["real"])):
+        if not parameter.constrained:
             continue
         shape = parameter.unconstrained_shape
         dims = _dims(name, parameter)
         if shape != parameter.value_shape:
-            dims = (*dims[: len(shape) - 1], f"{name}_unconstrained_dim_0")
+            dims = (*dims[: len(shape) - 1], f"{unconstrained(name)}_dim_0")
         found[name] = (("chain", "draw", *dims), _array(samples[..., part].reshape(*samples.shape[:2], *shape)))
     return found
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from rdmc.errors import DensityError
+from rdmc.parameters.naming import coordinate_names, unconstrained
 from rdmc.parameters.parameter import Parameter
 
 __all__ = ["NamedDensity", "Parameters"]
@@ -70,6 +71,14 @@ class Parameters:
         """Which real coordinates belong to each parameter."""
         ends = list(accumulate((parameter.size for parameter in self.parameters.values()), initial=0))
         return {name: slice(*ends[i : i + 2]) for i, name in enumerate(self.parameters)}
+
+    @property
+    def coordinates(self) -> tuple[str, ...]:
+        """One name per real coordinate: ``mu[0]``, and ``tau_unconstrained`` where ``tau`` has a constraint."""
+        return coordinate_names(
+            [unconstrained(name) if parameter.constrained else name for name, parameter in self.parameters.items()],
+            [parameter.unconstrained_shape for parameter in self.parameters.values()],
+        )
 
     def forward(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Values by name, ``(..., *shape)`` each, and the log determinant ``(...)``, at real coordinates ``(..., dim)``.
@@ -157,6 +166,11 @@ class NamedDensity:
     def dim(self) -> int:
         """Number of real coordinates."""
         return self.parameters.dim
+
+    @property
+    def coordinates(self) -> tuple[str, ...]:
+        """One name per real coordinate."""
+        return self.parameters.coordinates
 
     def log_density(self, x: Tensor) -> Tensor:
         """``(...)`` log density of the real coordinates ``(..., dim)``: that of the values plus the log determinant.

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions.constraints import Constraint
 
 from rdmc.parameters.bijections import Bijection, bijection_of
-from rdmc.parameters.constraints import resolve
+from rdmc.parameters.constraints import NAMED, resolve
 
 __all__ = ["Parameter"]
 
@@ -79,6 +79,11 @@ class Parameter:
     def value_shape(self) -> tuple[int, ...]:
         """Shape of one constrained value."""
         return _shape(self.shape)
+
+    @property
+    def constrained(self) -> bool:
+        """Whether values are something else than real coordinates."""
+        return not isinstance(self.constraint, type(NAMED["real"]))
 
     @property
     def unconstrained_shape(self) -> tuple[int, ...]:

@@ -180,6 +180,21 @@ def test_what_is_recognised() -> None:
         interop.adapt(lambda x: x)
 
 
+def test_coordinates_that_are_no_variables_of_the_model_say_so() -> None:
+    model = interop.Model(
+        rdmc.Density(lambda x: -0.5 * x.square().sum(-1), 4),
+        ("mu", "tau", "log_rate", "w"),
+        ((), (), (), (1,)),
+        lambda x: {
+            "mu": x[:, 0].numpy(),
+            "tau": x[:, 1].exp().numpy(),
+            "rate": x[:, 2].exp().numpy(),
+            "w": torch.cat([x[:, 3:].sigmoid(), (-x[:, 3:]).sigmoid()], -1).numpy(),
+        },
+    )
+    assert model.coordinates == ("mu", "tau_unconstrained", "log_rate", "w_unconstrained[0]")
+
+
 def test_draws_come_back_with_names_dims_and_coords() -> None:
     def logp(x: np.ndarray) -> np.ndarray:
         return -0.5 * (x**2).sum(-1)

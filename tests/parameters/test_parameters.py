@@ -38,6 +38,15 @@ def test_values_are_those_of_each_parameter_in_order() -> None:
         torch.testing.assert_close(MIXTURE.parameters[name].forward(x[..., part])[0], values[name])
 
 
+def test_coordinates_are_named_and_say_where_they_are_no_values() -> None:
+    parameters = Parameters(mu=Parameter(2), tau=Parameter((), "positive"), w=Parameter(3, "simplex"))
+    names = ("mu[0]", "mu[1]", "tau_unconstrained", "w_unconstrained[0]", "w_unconstrained[1]")
+    assert parameters.coordinates == names
+    density = parameters.density(lambda mu, tau, w: -0.5 * mu.square().sum(-1) - tau + w.log().sum(-1))
+    result = rdmc.sample(density, draws=20, chains=2, seed=0, progressbar=False)
+    assert result.names == names and "tau_unconstrained" in result.summary()
+
+
 def test_determinants_add_up() -> None:
     x = points(6)
     parts = [MIXTURE.parameters[name].forward(x[:, part])[1] for name, part in MIXTURE.slices.items()]
