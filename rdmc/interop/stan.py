@@ -17,6 +17,9 @@ from rdmc.interop.model import Draws, Model
 
 __all__ = ["density", "grouped"]
 
+_TRIED = 8  # random points
+_SAME = 1e-9  # far above rounding, far below what a solver's tolerance leaves
+
 
 def grouped(names: Sequence[str]) -> dict[str, tuple[tuple[int, ...], list[int]]]:
     """Variables of Stan's flat names ``theta.2.1``: the shape of each, and where its elements are, in row-major order.
@@ -52,6 +55,10 @@ def density(model: Any, *, include_tp: bool = True, include_gq: bool = False, se
     A point at which the model throws (a check of a distribution's arguments fails, or ``reject``) has no density, which is what
     Stan's own samplers take it for: the value is ``-inf``.
 
+    Where a model solves differential equations, the value alone and the value with its gradient differ, because the solver takes
+    other steps when it follows derivatives too. A sampler needs one density: if the two differ at any of eight random points, the
+    value is always that with the gradient.
+
     Cost: one call into the compiled model a point.
 
     Args:
@@ -83,11 +90,19 @@ def density(model: Any, *, include_tp: bool = True, include_gq: bool = False, se
             return -np.inf, np.zeros(dim)
         return value, np.array(grad)
 
-    def value_of(point: NDArray[np.float64]) -> float:
+    def alone(point: NDArray[np.float64]) -> float:
         try:
             return float(model.log_density(point, propto=False, jacobian=True))
         except RuntimeError:
             return -np.inf
+
+    def with_gradient(point: NDArray[np.float64]) -> float:
+        return one(point)[0]
+
+    points = np.random.default_rng(0).uniform(-2.0, 2.0, (_TRIED, dim))
+    _require_some_support(model, points)
+    same = all(np.isclose(alone(point), with_gradient(point), rtol=_SAME, atol=_SAME) for point in points)
+    value_of = alone if same else with_gradient
 
     def log_density(x: Tensor) -> Tensor:
         return torch.tensor(_rowwise(x, value_of), dtype=x.dtype, device=x.device)
@@ -104,7 +119,6 @@ def density(model: Any, *, include_tp: bool = True, include_gq: bool = False, se
         rows = np.array(_rowwise(x, lambda point: model.param_constrain(point, **options, **rng)))
         return {name: rows[:, order].reshape(len(rows), *shape) for name, (shape, order) in variables.items()}
 
-    _require_some_support(model, dim)
     return Model(
         Density(log_density, dim, value_and_grad),
         tuple(parameters),
@@ -113,10 +127,10 @@ def density(model: Any, *, include_tp: bool = True, include_gq: bool = False, se
     )
 
 
-def _require_some_support(model: Any, dim: int) -> None:
+def _require_some_support(model: Any, points: NDArray[np.float64]) -> None:
     """Refuse a model that throws wherever it is tried, as one does that was given the wrong data."""
     words = []
-    for point in np.random.default_rng(0).uniform(-2.0, 2.0, (8, dim)):
+    for point in points:
         try:
             model.log_density(point, propto=False, jacobian=True)
         except RuntimeError as error:
@@ -124,5 +138,5 @@ def _require_some_support(model: Any, dim: int) -> None:
         else:
             return
     raise DensityError(
-        f"`model` must have a density somewhere: it threw at each of 8 points in (-2, 2), first: {words[0]}"
+        f"`model` must have a density somewhere: it threw at each of {len(points)} points in (-2, 2), first: {words[0]}"
     )

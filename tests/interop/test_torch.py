@@ -161,6 +161,17 @@ def test_stan_that_throws_everywhere_is_refused() -> None:
         interop.stan.density(Broken())
 
 
+def test_stan_models_whose_solver_depends_on_the_gradient_have_one_density() -> None:
+    class Solved(FakeStan):
+        def log_density(self, theta_unc: object, *, propto: bool = True, jacobian: bool = True) -> float:
+            return 1.001 * super().log_density(theta_unc, propto=propto, jacobian=jacobian)
+
+    density = interop.stan.density(Solved()).density
+    x = torch.randn(5, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(density(x), density.value_and_grad(x)[0])
+    assert torch.equal(density(x), interop.stan.density(FakeStan()).density(x))
+
+
 def test_stan_matrices_are_column_major() -> None:
     names = [f"m.{i}.{j}" for j in (1, 2, 3) for i in (1, 2)]
     shape, order = interop.stan.grouped(["a", *names, "t.1:2", "t.2:2"])["m"]
