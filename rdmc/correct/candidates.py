@@ -7,13 +7,14 @@ from torch import Tensor
 
 from rdmc.coordinates import Affine, InCoordinates
 from rdmc.correct.axes import FEWEST, fit_axes
-from rdmc.correct.fit import fit_mixture, whitening
+from rdmc.correct.fisher import at_fisher_scale
+from rdmc.correct.fit import at_moments, fit_mixture, whitening
 from rdmc.correct.hidden import own_evidence
 from rdmc.correct.judge import Judgement, forward_efficiency, log_mean_exp, reverse_efficiency
 from rdmc.correct.pooled import pooled
 from rdmc.correct.product import fit_product, independent_directions
 from rdmc.correct.reference import Reference, covering
-from rdmc.correct.temper import Trial
+from rdmc.correct.temper import Population, Trial, log_ratio
 from rdmc.curvature import local_axes, precisions
 from rdmc.density import Density
 from rdmc.linear import spectrum
@@ -25,7 +26,7 @@ from rdmc.trail import Trail
 from rdmc.typing import BatchedDensity
 from rdmc.variational import MeanField
 
-__all__ = ["SUPPORT", "along_trail", "fitted", "laplace"]
+__all__ = ["SUPPORT", "along_trail", "factorising", "fitted", "laplace"]
 
 _TESTS = 256  # draws on which a candidate's efficiency is measured before a population is spent on it
 _COMPONENTS = 40  # of a fit
@@ -129,11 +130,12 @@ def fitted(
         parts = [(0.65, fit), (0.20, around.affine(*back)), (0.10, survey.surrogate), (0.05, spread)]
         candidates = _students(GaussianMixture.pooled(parts), "fit")
     else:
-        parts = [(0.90, survey.surrogate.levelled(0.5)), (0.10, spread)]
-        candidates = _students(GaussianMixture.pooled(parts), "modes and spread")
+        moments = at_moments(survey.surrogate, population.x)
+        parts = [(0.85, moments), (0.10, survey.surrogate.levelled(0.5)), (0.05, spread)]
+        candidates = _students(GaussianMixture.pooled(parts), "moments")
     directions = affine.factor @ independent_directions(precision)
     if bool(torch.isfinite(directions).all()) and float(torch.linalg.cond(directions)) < _SINGULAR:
-        candidates = [*_factorising(population.x, directions, survey.surrogate, rng), *candidates]
+        candidates = [*factorising(population, directions, survey.surrogate, rng), *candidates]
         candidates.sort(key=lambda candidate: candidate.tail)
     best, _ = _best(target, candidates, rng, trial)
     return _best(target, [pooled(best, former), best], rng, trial)
@@ -145,15 +147,26 @@ def _students(core: GaussianMixture, name: str) -> list[Reference]:
     return [Reference.student(core, df, widening, name) for df in tails for widening in _WIDENINGS]
 
 
-def _factorising(points: Tensor, directions: Tensor, modes: GaussianMixture, rng: Streams) -> list[Reference]:
-    """References that factorise along common directions: a product over all modes, and mixtures of products over the modes."""
+def factorising(population: Population, directions: Tensor, modes: GaussianMixture, rng: Streams) -> list[Reference]:
+    """References that factorise along common directions: a product over all modes, and mixtures of products over the modes.
+
+    Their local moves have the scale that the population's gradients tell.
+
+    Args:
+        population: Particles of the target.
+        directions: ``(d, d)`` columns along which to factorise.
+        modes: Gaussians that tell which particles belong together.
+        rng: Random numbers, of which draws of the modes are made.
+    """
+    points, grad = population.x, population.grad
     everywhere = modes.levelled(1.0).draw(rng)[0][: len(points) // _AT_MODES]
     # beside one law for all modes of a coordinate, a guide of one scale is enough
     one_scale = GaussianMixture.from_covariance(modes.mean[:1], modes.within()[None], points.new_ones(1))
+    one_scale = at_fisher_scale(one_scale, points, grad)
     product = Reference(fit_product(torch.cat([points, everywhere]), directions), one_scale, "product")
-    guide = StudentMixture(modes.widened(_WIDENINGS[-1]), 5)
     if len(torch.unique(points, dim=0)) < FEWEST:
         return [product]
+    guide = StudentMixture(at_fisher_scale(modes, points, grad).widened(_WIDENINGS[-1]), 5)
     axes = [Reference(fit_axes(points, directions, modes, df), guide, "axes", df) for df in (2, 5)]
     return [product, *axes]
 
@@ -172,10 +185,7 @@ def _best(
     log_weights = []
     for candidate in candidates:
         x = candidate.law.draw(rng)[0][:_TESTS]
-        ratio = target(x) - candidate.law.log_prob(x)
-        log_weights.append(
-            torch.where(torch.isnan(ratio) | (ratio == torch.inf), torch.full_like(ratio, -torch.inf), ratio)
-        )
+        log_weights.append(log_ratio(x, target(x), candidate.law))
     seen = torch.stack([log_mean_exp(weight) for weight in log_weights])
     share = torch.stack([forward_efficiency(weight).nan_to_num() for weight in log_weights])
     if trial is None:  # the same components in other widths: none misses what another has

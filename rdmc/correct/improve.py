@@ -40,7 +40,7 @@ def improved(
     Stat. Comput. 25, 407-425 (tempered weights).
     """
     reference, promise = fitted(target, survey, former, trial, rng)
-    x, value = trial.population[:2]
+    x, value, grad, _ = trial.population
     for _ in range(_TIMES):
         if promise.score >= _SERVES:
             break
@@ -48,8 +48,9 @@ def improved(
         if len(drawn) == 0:
             break
         x, value = torch.cat([x[::2], drawn[::2]]), torch.cat([value[::2], height[::2]])
+        grad = torch.cat([grad[::2], torch.full_like(drawn[::2], torch.nan)])
         more = evidence > trial.log_evidence + _MORE
-        unmoved = Population(x, value, torch.full_like(x, torch.nan), torch.arange(len(x), device=x.device))
+        unmoved = Population(x, value, grad, torch.arange(len(x), device=x.device))
         seen = replace(trial, population=unmoved, log_evidence=max(evidence, trial.log_evidence))
         following, judged = fitted(target, survey, former, seen, rng)
         if not more and judged.score <= promise.score:

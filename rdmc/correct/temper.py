@@ -27,6 +27,7 @@ __all__ = ["Ladder", "Population", "Rung", "Stage", "Tempering", "Trial", "log_r
 
 _LONGEST = 64  # temperatures of a trial; a reference that needs more is no reference
 _BISECTIONS = 40
+_TELLING = 0.1  # nats
 
 
 class Population(NamedTuple):
@@ -259,10 +260,12 @@ class Tempering:
 def log_ratio(x: Tensor, value: Tensor, law: Law) -> Tensor:
     """``(N,)`` log pi/g at ``(N, d)`` points where log pi is ``value``; ``-inf`` where pi is 0 or not a number.
 
-    A move can't have accepted such a point, but a first draw can meet it.
+    It is ``-inf`` too where a tenth of a nat is less than the last digit of log pi: there all points would seem equally likely. A
+    move can't have accepted such points, but a first draw can meet them.
     """
     ratio = value - law.log_prob(x)
-    return torch.where(torch.isnan(ratio) | (ratio == torch.inf), torch.full_like(ratio, -torch.inf), ratio)
+    unknown = torch.isnan(ratio) | (ratio == torch.inf) | (value.abs() * torch.finfo(value.dtype).eps > _TELLING)
+    return ratio.masked_fill(unknown, -torch.inf)
 
 
 def next_beta(ratio: Tensor, beta: float, keep: float) -> float:
