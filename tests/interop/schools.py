@@ -92,6 +92,7 @@ def from_jax() -> Model:
     return interop.jax.density(log_density, shape, transform=transform, dims={"theta_tilde": ["school"]})
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def by_numpy(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Value and gradient, written out again."""
     mu, tau, eta = x[:, :1], np.exp(x[:, 1:2]), x[:, 2:]
