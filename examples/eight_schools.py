@@ -1,4 +1,4 @@
-r"""The eight schools, twice: the funnel that defeats everyone, and the coordinates that don't have it.
+r"""The eight schools, twice: in coordinates with a funnel, and in those without.
 
     python -m examples.eight_schools
 

@@ -7,13 +7,13 @@ from torch import Tensor
 
 from rdmc.coordinates import Affine, InCoordinates
 from rdmc.correct.axes import FEWEST, fit_axes
-from rdmc.correct.fisher import at_fisher_scale
-from rdmc.correct.fit import at_moments, fit_mixture, whitening
+from rdmc.correct.fit import fit_mixture, whitening
 from rdmc.correct.hidden import own_evidence
 from rdmc.correct.judge import Judgement, forward_efficiency, log_mean_exp, reverse_efficiency
 from rdmc.correct.pooled import pooled
 from rdmc.correct.product import fit_product, independent_directions
 from rdmc.correct.reference import Reference, covering
+from rdmc.correct.regions import at_fisher_scale, at_moments
 from rdmc.correct.temper import Population, Trial, log_ratio
 from rdmc.curvature import local_axes, precisions
 from rdmc.density import Density
@@ -108,7 +108,8 @@ def fitted(
     """The best of several references fitted to a trial's population.
 
     A Dirichlet-process mixture, joined with the modes' Gaussians, with Gaussians at the density's own scale around some particles,
-    and with one broad Gaussian, in several widths and tails; and laws that factorise along common directions; the best of them
+    and with one broad Gaussian, in several widths and tails; in more dimensions than the population can support a mixture in, the
+    modes' Gaussians at the moments of their regions; and laws that factorise along common directions; the best of them
     alone or pooled with a former reference. Each is judged from both sides: by the population, which costs nothing, and by draws of
     its own.
 

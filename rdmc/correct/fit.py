@@ -11,11 +11,10 @@ from rdmc.coordinates import Affine
 from rdmc.linear import spectrum
 from rdmc.mixture import GaussianMixture
 
-__all__ = ["at_moments", "fit_mixture", "whitening"]
+__all__ = ["fit_mixture", "whitening"]
 
 _NARROW = 1e-4  # prior variance of a component relative to the population's: the default of 1 forbids narrow ones
 _ITERATIONS = 60
-_MOMENTS = 2  # points a dimension, fewer than which have no covariance of their own
 
 
 def whitening(points: Tensor) -> Affine:
@@ -67,23 +66,3 @@ def fit_mixture(points: Tensor, most: int, seed: int = 0) -> GaussianMixture:
     if points.dtype == exact.dtype and points.device == exact.device:
         return law  # made anew, its weights would be normalised twice and lose their last bits
     return GaussianMixture(*(part.to(points) for part in (law.log_weight, law.mean, law.basis, law.variance)))
-
-
-def at_moments(modes: GaussianMixture, points: Tensor) -> GaussianMixture:
-    """The modes' Gaussians with the mean and covariance of the ``(M, d)`` points that belong to each, and a weight by their number.
-
-    Covariances are taken in the mode's own units and shrunk (Ledoit and Wolf), so they serve where points are too few for a
-    mixture: a mode with fewer than 2d points stays as it is.
-    """
-    from sklearn.covariance import ledoit_wolf
-
-    label = modes.log_responsibilities(points).argmax(-1)
-    count = torch.bincount(label, minlength=modes.components)
-    mean, basis, variance = modes.mean.clone(), modes.basis.clone(), modes.variance.clone()
-    for k in (count >= _MOMENTS * modes.dim).nonzero()[:, 0].tolist():
-        root = basis[k] * variance[k].sqrt()
-        mean[k] = points[label == k].mean(0)
-        own = ((points[label == k] - mean[k]) @ (basis[k] * variance[k].rsqrt())).cpu().double()
-        values, vectors = spectrum(torch.from_numpy(ledoit_wolf(own.numpy(), assume_centered=True)[0]).to(root))
-        variance[k], basis[k] = spectrum((root @ (vectors * values)) @ (root @ vectors).T)
-    return GaussianMixture((count + 1.0).to(modes.log_weight).log(), mean, basis, variance)

@@ -11,8 +11,7 @@ from torch import Tensor
 
 import rdmc
 from rdmc.correct.candidates import factorising
-from rdmc.correct.fisher import at_fisher_scale
-from rdmc.correct.fit import at_moments
+from rdmc.correct.regions import at_fisher_scale, at_moments
 from rdmc.correct.temper import Population, log_ratio
 from rdmc.mixture import GaussianMixture
 from tests.correct.cases import as_target, core, pair, streams
@@ -37,7 +36,7 @@ def test_gradients_tell_the_scale_of_every_region_and_so_do_points() -> None:
     """Two regions of unlike scale, and a guess that is wrong a hundredfold along random directions."""
     means = torch.stack([torch.zeros(D, dtype=F), torch.full((D,), 60.0, dtype=F)])
     truths = torch.stack([spd(D, 1), 0.01 * spd(D, 2)])
-    law = GaussianMixture.from_covariance(means, truths, torch.tensor([0.5, 0.5], dtype=F))
+    law = GaussianMixture.from_covariance(means, truths, torch.tensor([0.7, 0.3], dtype=F))
     guess = GaussianMixture.from_covariance(
         means, torch.stack([100.0 * spd(D, 3), 0.1 * spd(D, 4)]), torch.tensor([0.5, 0.5], dtype=F)
     )
@@ -49,7 +48,9 @@ def test_gradients_tell_the_scale_of_every_region_and_so_do_points() -> None:
             low, high = told(covariance(found, k), truths[k])
             assert 0.85 < low <= high < 1.18
     assert torch.equal(at_fisher_scale(guess, x, grad).mean, means)
-    torch.testing.assert_close(at_moments(guess, x).mean, means, atol=0.1, rtol=0.0)
+    found = at_moments(guess, x)
+    torch.testing.assert_close(found.mean, means, atol=0.1, rtol=0.0)
+    torch.testing.assert_close(found.log_weight.exp(), law.log_weight.exp(), atol=0.03, rtol=0.0)
 
 
 def test_where_points_are_few_a_region_keeps_its_scale() -> None:
@@ -122,7 +123,6 @@ def test_a_hierarchical_model_of_many_groups_mixes_within_its_populations() -> N
     result = rdmc.sample(varying_means, dim=GROUPS + 2, draws=250, seed=0, progressbar=False)
     mean, sd = truth_of_log_tau()
     found = result.convergence
-    print(result.summary(), mean, sd)
     assert float(found.rhat.max()) < 1.02 and float(np.median(found.ess_bulk)) > 800.0
     draws = result.samples[..., 1].flatten()
     assert_within(float(draws.mean()), mean, sd / math.sqrt(300.0), label="mean of log tau")
