@@ -1,14 +1,13 @@
-"""References to try: Gaussians at the modes, along the ascents' trail, and fitted to a population."""
+"""References to try after a trial, fitted to its population, and how the best of several is told."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from rdmc.coordinates import Affine, InCoordinates
+from rdmc.coordinates import InCoordinates
 from rdmc.correct.axes import FEWEST, fit_axes
 from rdmc.correct.fit import fit_mixture, whitening
-from rdmc.correct.hidden import own_evidence
 from rdmc.correct.judge import Judgement, forward_efficiency, log_mean_exp, reverse_efficiency
 from rdmc.correct.pooled import pooled
 from rdmc.correct.product import fit_product, independent_directions
@@ -16,90 +15,25 @@ from rdmc.correct.reference import Reference, covering
 from rdmc.correct.regions import at_fisher_scale, at_moments
 from rdmc.correct.temper import Population, Trial, log_ratio
 from rdmc.curvature import local_axes, precisions
-from rdmc.density import Density
-from rdmc.linear import spectrum
 from rdmc.mixture import GaussianMixture
 from rdmc.rng import Streams
 from rdmc.student import StudentMixture
 from rdmc.survey import Survey
-from rdmc.trail import Trail
 from rdmc.typing import BatchedDensity
-from rdmc.variational import MeanField
 
-__all__ = ["SUPPORT", "along_trail", "factorising", "fitted", "laplace"]
+__all__ = ["HESSIANS", "SUPPORT", "best", "factorising", "fitted", "students"]
 
 _TESTS = 256  # draws on which a candidate's efficiency is measured before a population is spent on it
 _COMPONENTS = 40  # of a fit
-_ON_TRAIL = 20  # components along the trail
-_FIRST = 64  # points of the trail from which Gaussians may climb
-_HOPEFUL = 0.1  # forward share of a reference along the trail from which the evidence lower bound isn't asked
 _WIDENINGS = (2.2, 1.4, 1.05)  # of every component's standard deviations: a reference should be the wider of the two
 _TELLING = 0.01  # effective share from which a candidate's own estimate of the evidence is heard
 _CLEARLY = 1.0  # nats of evidence that others lack, beyond what chance gives to a candidate of so small a share
 _LIGHT = 10  # degrees of freedom that a Gaussian tail counts as
 _NEARLY = 0.8  # of the highest score, at which a heavier tail is taken
-_FAINT = 69.0  # nats below the heaviest component, as low as another's weight may be
 _AT_MODES = 10  # a product is fitted to one more draw of the modes' Gaussians for so many points, lest it lose a well
 _SINGULAR = 1e8  # condition number beyond which directions are none
 SUPPORT = 20  # points a dimension, fewer than which say too little of covariances
-_HESSIANS = 1500  # points times dimensions at which curvature is measured, at most
-
-
-def laplace(target: BatchedDensity, survey: Survey, rng: Streams) -> tuple[Reference, Judgement]:
-    """The Gaussians at the modes with the best of several widths and tails, and what its draws say of it.
-
-    Cost: 256 density evaluations for each of nine.
-    """
-    return _best(target, _students(survey.surrogate.levelled(0.5), "modes"), rng)
-
-
-def along_trail(density: Density, survey: Survey, trail: Trail, rng: Streams) -> tuple[Survey, Reference, Judgement]:
-    r"""The modes' Gaussians joined with those at the density's own scale around points that the ascents passed.
-
-    A point x with local covariance Sigma stands for a mass of about :math:`\pi(x) |2 \pi \Sigma|^{1/2}`: the peak of a funnel has a
-    high density and next to no mass. The coordinates become those in which this mass has unit covariance.
-
-    Where a density has no upper limit every ascent may pass the mass by. So if little is promised, Gaussians climb the evidence
-    lower bound (:class:`rdmc.variational.MeanField`), and where that bound is above the evidence that draws of the reference see,
-    by more than chance, a reference of these Gaussians takes its place.
-
-    Cost: 4d gradient evaluations for each of up to 64 points, and 256 density evaluations for each of nine widths and tails; where
-    little is promised 25,600 gradient evaluations and 256 density evaluations, and 2304 of these where the bound is above.
-    """
-    there, reference, promise = _among_passed(density, survey, trail, rng)
-    if promise.forward >= _HOPEFUL:
-        return there, reference, promise
-    found = MeanField().mixture(density, *trail.first(_FIRST), rng)
-    if found is None:
-        return there, reference, promise
-    fields, bound = found
-    _, evidence = own_evidence(InCoordinates(density, there.affine), reference, rng)
-    if not float(bound.max()) > evidence + float(there.affine.log_det()) + _CLEARLY:
-        return there, reference, promise
-    affine = _mass_coordinates(fields)
-    survey = survey.seen_in(affine)
-    fields = fields.affine(affine.centre, torch.linalg.inv(affine.factor))
-    core = GaussianMixture.pooled([(0.1, survey.surrogate.levelled(0.5)), (0.9, fields.levelled(0.5))])
-    return survey, *_best(InCoordinates(density, affine), _students(core, "modes and bound"), rng)
-
-
-def _among_passed(density: Density, survey: Survey, trail: Trail, rng: Streams) -> tuple[Survey, Reference, Judgement]:
-    """The modes' Gaussians joined with those around points of the trail, in coordinates of the trail's mass."""
-    d = survey.surrogate.dim
-    points, value = trail.thinned(max(8, min(64, _HESSIANS // d)))
-    target, z = InCoordinates(density, survey.affine), survey.affine.to_white(points)
-    axes, sd = local_axes(*precisions(target, z), widest=float(z.abs().max()) + 1.0)
-    mass = value + sd.log().sum(-1)
-    heavy = mass.argsort(descending=True)[:_ON_TRAIL]
-    passed = GaussianMixture(
-        mass[heavy].clamp(min=float(mass.max()) - _FAINT), z[heavy], axes[heavy], sd[heavy].square()
-    )
-    affine = _mass_coordinates(passed)
-    survey = survey.seen_in(Affine(survey.affine.to_user(affine.centre), survey.affine.factor @ affine.factor))
-    passed = passed.affine(affine.centre, torch.linalg.inv(affine.factor))
-    core = GaussianMixture.pooled([(0.5, survey.surrogate.levelled(0.5)), (0.5, passed.levelled(0.5))])
-    target = InCoordinates(density, survey.affine)
-    return survey, *_best(target, _students(core, "modes and trail"), rng)
+HESSIANS = 1500  # points times dimensions at which curvature is measured, at most
 
 
 def fitted(
@@ -118,7 +52,7 @@ def fitted(
     population = trial.population
     d = survey.surrogate.dim
     affine = whitening(population.x)
-    n = max(4, min(20, _HESSIANS // (2 * d)))
+    n = max(4, min(20, HESSIANS // (2 * d)))
     some = torch.linspace(0, len(population.x) - 1, n, device=population.x.device).long()
     z = affine.to_white(population.x[some])
     precision, width = precisions(InCoordinates(target, affine), z)
@@ -129,20 +63,20 @@ def fitted(
         back = affine.to_white(torch.zeros_like(affine.centre)), affine.factor
         fit = fit_mixture(population.x, _COMPONENTS)
         parts = [(0.65, fit), (0.20, around.affine(*back)), (0.10, survey.surrogate), (0.05, spread)]
-        candidates = _students(GaussianMixture.pooled(parts), "fit")
+        candidates = students(GaussianMixture.pooled(parts), "fit")
     else:
         moments = at_moments(survey.surrogate, population.x)
         parts = [(0.85, moments), (0.10, survey.surrogate.levelled(0.5)), (0.05, spread)]
-        candidates = _students(GaussianMixture.pooled(parts), "moments")
+        candidates = students(GaussianMixture.pooled(parts), "moments")
     directions = affine.factor @ independent_directions(precision)
     if bool(torch.isfinite(directions).all()) and float(torch.linalg.cond(directions)) < _SINGULAR:
         candidates = [*factorising(population, directions, survey.surrogate, rng), *candidates]
         candidates.sort(key=lambda candidate: candidate.tail)
-    best, _ = _best(target, candidates, rng, trial)
-    return _best(target, [pooled(best, former), best], rng, trial)
+    chosen, _ = best(target, candidates, rng, trial)
+    return best(target, [pooled(chosen, former), chosen], rng, trial)
 
 
-def _students(core: GaussianMixture, name: str) -> list[Reference]:
+def students(core: GaussianMixture, name: str) -> list[Reference]:
     """A mixture with each of several tails, from heavy ones to light ones, and widths."""
     tails = (2, 5, _LIGHT + core.dim)  # in many dimensions heavy tails hold most of the draws
     return [Reference.student(core, df, widening, name) for df in tails for widening in _WIDENINGS]
@@ -172,7 +106,7 @@ def factorising(population: Population, directions: Tensor, modes: GaussianMixtu
     return [product, *axes]
 
 
-def _best(
+def best(
     target: BatchedDensity, candidates: list[Reference], rng: Streams, trial: Trial | None = None
 ) -> tuple[Reference, Judgement]:
     r"""The first candidate whose score is near the highest, with its judgement (jumps are not tried).
@@ -202,11 +136,3 @@ def _best(
     enough = _NEARLY * max(judgement.score for judgement in judged)
     chosen = next(i for i, judgement in enumerate(judged) if judgement.score >= enough)
     return candidates[chosen], judged[chosen]
-
-
-def _mass_coordinates(mixture: GaussianMixture) -> Affine:
-    """Coordinates in which a mixture has mean 0 and unit covariance, however unequal its components."""
-    centre, covariance = mixture.moments()
-    scale = torch.diagonal(covariance).sqrt()
-    values, axes = spectrum(covariance / scale[:, None] / scale[None, :])
-    return Affine(centre, scale[:, None] * axes * values.clamp(min=1e-14).sqrt())

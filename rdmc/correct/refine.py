@@ -10,15 +10,14 @@ from functools import partial
 from typing import NamedTuple
 
 from rdmc.coordinates import InCoordinates
-from rdmc.correct.candidates import SUPPORT, along_trail, laplace
-from rdmc.correct.hidden import hidden_mass, own_evidence
+from rdmc.correct.candidates import SUPPORT
+from rdmc.correct.first import First, first_reference
 from rdmc.correct.improve import improved
 from rdmc.correct.judge import Judgement, reverse_efficiency
 from rdmc.correct.reference import Reference
 from rdmc.correct.temper import Tempering, Trial
 from rdmc.density import Density
 from rdmc.journal import Journal
-from rdmc.mixture import GaussianMixture
 from rdmc.pilot import extended
 from rdmc.rng import Streams
 from rdmc.survey import Survey
@@ -45,9 +44,6 @@ STAGE_COLUMNS = (
 )
 """Columns of the stage table: what was tried, how near it was, what it cost."""
 
-_HEAVIER = (5, 1.4)  # degrees of freedom and widening of Gaussians at hidden mass
-_MORE = 0.1  # nats of evidence that these must see beyond those at the modes
-_LAPLACE_ENOUGH = 0.2  # forward share above which the modes' own Gaussians are tried alone
 _GAIN = 1.1  # factor by which a round must better the best merit to count as progress
 _SETTLED = 0.2  # nats by which the evidence may still rise
 _PATIENCE = 2
@@ -150,35 +146,15 @@ def _judged_by_all(before: Sequence[_Tried], now: _Tried) -> list[_Tried]:
     return [*(seen(one, [now]) for one in before), seen(now, before)]
 
 
-def _first(density: Density, survey: Survey, trail: Trail, rng: Streams) -> tuple[Survey, Reference, Judgement]:
-    """The modes' Gaussians, alone or with others: along the trail if they are poor, at hidden mass if the trail shows some."""
-    target = InCoordinates(density, survey.affine)
-    reference, seen = laplace(target, survey, rng)
-    if seen.forward < _LAPLACE_ENOUGH:
-        return along_trail(density, survey, trail, rng)
-    _, evidence = own_evidence(target, reference, rng)
-    points, value = trail.trodden()
-    hidden = hidden_mass(target, reference, evidence, survey.affine.to_white(points), value)
-    if hidden is None:
-        return survey, reference, seen
-    core = GaussianMixture.pooled([(0.5, survey.surrogate.levelled(0.5)), (0.5, hidden.levelled(0.5))])
-    other = Reference.student(core, *_HEAVIER, "modes and hidden")
-    share, more = own_evidence(target, other, rng)
-    if share < _SERVES or more < evidence + _MORE:
-        return survey, reference, seen
-    return survey, other, Judgement(share, 1.0, 1.0)
-
-
 @dataclass(frozen=True)
 class Refinement:
     """Rounds of trial and fit, until the reference and the target agree from both sides.
 
-    The first reference is the pilot's mixture of Gaussians at the modes. Where that is poor, Gaussians at the density's own scale
-    along the ascents' trail are added, because the mass may be far from every peak; where it is good but the trail shows mass that
-    it leaves out, Gaussians there (:func:`rdmc.correct.hidden.hidden_mass`). Each round tempers a population from the
-    reference and judges it; if it does not reach ``goal``, several references are fitted to the population and the best of them is
-    tried next. Rounds end when the goal is reached, or when neither the score nor the evidence moves any more. While a reference
-    promises next to nothing, or the evidence still rises and hardly a jump is accepted, trials take four tenths of the particles.
+    The first reference is the pilot's mixture of Gaussians at the modes, or where that is poor, what is found where the mass may be
+    (:func:`rdmc.correct.first.first_reference`). Each round tempers a population from the reference and judges it; if it does not
+    reach ``goal``, several references are fitted to the population and the best of them is tried next. Rounds end when the goal is
+    reached, or when neither the score nor the evidence moves any more. While a reference promises next to nothing, or the evidence
+    still rises and hardly a jump is accepted, trials take four tenths of the particles.
 
     Law: none; the reference decides the efficiency of what follows and not its law.
     Cost: per round about 10 to 50 gradient evaluations a particle.
@@ -228,8 +204,8 @@ class Refinement:
             particles = min(few, self.particles) if scouts else self.particles
             return Streams.seeded(seed, [particles], [(key, round_)], dtype=density.dtype, device=density.device)
 
-        def first() -> tuple[Survey, Reference, Judgement]:
-            return _first(density, survey, trail, streams(0))
+        def first() -> First:
+            return first_reference(density, survey, trail, streams(0), streams(2 * self.rounds + 1))
 
         survey, reference, promise = journal.step("first reference", first)
         target = InCoordinates(density, survey.affine)

@@ -10,7 +10,8 @@ import torch
 import targets
 from rdmc.coordinates import InCoordinates
 from rdmc.correct import Tempering
-from rdmc.correct.candidates import along_trail, fitted, laplace
+from rdmc.correct.candidates import fitted
+from rdmc.correct.first import along_trail, at_modes, on_trail, where_mass_is
 from rdmc.correct.fit import fit_mixture
 from rdmc.correct.judge import forward_efficiency, log_mean_exp
 from rdmc.density import Density, as_density
@@ -33,7 +34,7 @@ def test_where_modes_are_gaussian_their_gaussians_are_enough() -> None:
     target = targets.disguise(targets.two_modes(8), 3)
     density, survey, _ = surveyed(target, 0)
     before = density.counter.densities
-    reference, seen = laplace(InCoordinates(density, survey.affine), survey, streams(1000))
+    _, reference, seen = at_modes(density, survey, streams(1000))
     assert density.counter.densities - before == 9 * 256
     x = reference.law.draw(streams(4000, 1))[0]
     ratio = density(survey.affine.to_user(x)) - reference.law.log_prob(x)
@@ -55,7 +56,7 @@ def test_where_modes_are_gaussian_their_gaussians_are_enough() -> None:
 )
 def test_along_any_trail_there_is_a_law(make: Callable[[], Target], disguised: int, seed: int) -> None:
     density, survey, trail = surveyed(targets.disguise(make(), disguised), seed)
-    survey, reference, _ = along_trail(density, survey, trail, streams(1000))
+    survey, reference, _ = along_trail(density, survey, on_trail(density, survey, trail), streams(1000))
     x = reference.law.draw(streams(1000, 1))[0]
     value, grad = reference.law.value_and_grad(x)
     assert bool(torch.isfinite(x).all() and torch.isfinite(value).all() and torch.isfinite(grad).all())
@@ -68,7 +69,7 @@ def test_where_every_ascent_runs_down_a_neck_the_mass_is_found(seed: int) -> Non
     """Centred schools, where the density rises for ever at equal effects: along the trail alone 12 to 27 nats are missed."""
     target = targets.eight_schools(centred=True)
     density, survey, trail = surveyed(target, seed)
-    survey, reference, _ = along_trail(density, survey, trail, streams(1000))
+    survey, reference, _ = where_mass_is(density, survey, trail, streams(1000), streams(1000, 5))
     x = reference.law.draw(streams(4000, 1))[0]
     ratio = InCoordinates(density, survey.affine)(x) - reference.law.log_prob(x)
     seen = float(log_mean_exp(ratio) + survey.affine.log_det())
@@ -82,7 +83,7 @@ def test_a_fit_to_where_particles_went_is_nearer_than_what_they_came_from() -> N
     target = targets.banana()
     density, survey, _ = surveyed(target, 0)
     f = InCoordinates(density, survey.affine)
-    first, _ = laplace(f, survey, streams(1000))
+    _, first, _ = at_modes(density, survey, streams(1000))
     trial = Tempering().learn(f, first, streams(1000, 1))
     reference, _ = fitted(f, survey, first, trial, streams(1000, 2))
     before, after = (

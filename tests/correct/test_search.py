@@ -210,14 +210,14 @@ def test_modes_are_found_from_far_out_in_heavy_tails() -> None:
     assert sorted(target.mode_of(found.modes).unique().tolist()) == list(range(10))
 
 
-def test_modes_in_all_directions_are_found_from_two() -> None:
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
+def test_modes_in_all_directions_are_found_from_two(seed: int) -> None:
     """In d = 50 two modes show their distance in one direction only; points as wide in all reach none but the widest."""
     base = targets.random_mixture(50, 10)
     target = targets.affine(base, 7.0 * torch.eye(50, dtype=F), torch.full((50,), 40.0, dtype=F))
     pilot = Pilot()
-    for seed in (0, 1, 2):
-        found = pilot.run(as_density(target), Streams.seeded(seed, [pilot.starts], [(0xFFFFFFFF,)]))
-        assert len(target.mode_of(found.modes).unique()) >= 9, f"seed {seed}: {found.hits.tolist()}"
+    found = pilot.run(as_density(target), Streams.seeded(seed, [pilot.starts], [(0xFFFFFFFF,)]))
+    assert len(target.mode_of(found.modes).unique()) >= 9, found.hits.tolist()
 
 
 def test_a_search_that_begins_in_the_abyss() -> None:

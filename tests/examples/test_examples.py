@@ -69,6 +69,7 @@ def test_eight_schools(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert_evidence(results["rdmc, centred"], float(target.log_z))  # though the density has no upper bound
 
 
+@pytest.mark.slow
 def test_sensors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results, _ = run("sensors", tmp_path, capsys)
     target = targets.sensor_network()
@@ -101,6 +102,7 @@ def test_two_explanations(name: str, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert_weights(results["rdmc"], target)
 
 
+@pytest.mark.slow
 def test_galaxy_components(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results, printed = run("galaxy_components", tmp_path, capsys)
     assert_evidence(results["K = 1"], -251.2784)  # two-dimensional quadrature
