@@ -48,7 +48,7 @@ LAYERS = (
         "constellation",
     ),
     ("posterior", "kernels", "optimise", "curvature"),
-    ("inner", "steps", "atlas", "approach", "survey", "variational"),
+    ("inner", "steps", "atlas", "approach", "survey", "variational", "matching"),
     ("overlooked",),
     ("scan",),
     ("pilot", "score", "error_step"),

@@ -19,7 +19,6 @@ from rdmc.mixture import GaussianMixture
 from rdmc.rng import Streams
 from rdmc.survey import Survey
 from rdmc.trail import Trail
-from rdmc.variational import MeanField
 
 __all__ = [
     "First",
@@ -29,18 +28,17 @@ __all__ = [
     "first_reference",
     "matched",
     "on_trail",
-    "under_bound",
     "where_mass_is",
 ]
 
-_ENOUGH = 0.2  # forward share above which the modes' own Gaussians are tried
+_ENOUGH = 0.2  # forward share above which the modes' own Gaussians are tried, or those along the trail
 _HEAVIER = (5, 1.4)  # degrees of freedom and widening of Gaussians at hidden mass
 _MORE = 0.1  # nats of evidence that these must see beyond those at the modes
 _SERVES = 0.1  # forward share that they must have
 _ON_TRAIL = 20  # components along the trail
-_MATCHED = 8  # Gaussians at modes, and on the trail, that are matched
-_FIRST = 64  # points of the trail from which Gaussians may climb
-_HOPEFUL = 0.1  # forward share from which the evidence lower bound isn't asked
+_MATCHED = 8  # Gaussians at modes, and at first points, that are matched
+_WIDTH = 1.0 / 3.0  # standard deviations of the latter, of their distance from the origin, or of 1 beyond it
+_FIRST = 64  # first points of the trail
 _CLEARLY = 1.0  # nats by which the bound must be above the evidence that others see
 _CHANCE = 3.0  # nats that an unbiased estimate of the evidence hardly ever is too high by
 _FAINT = 69.0  # nats below the heaviest component, as low as another's weight may be
@@ -112,32 +110,33 @@ def at_hidden_mass(density: Density, modes: First, trail: Trail, rng: Streams) -
 
 
 def where_mass_is(density: Density, survey: Survey, trail: Trail, rng: Streams, fresh: Streams) -> First:
-    """Gaussians along the ascents' trail, or matched to the density's gradients, or under the evidence lower bound.
+    """Gaussians along the ascents' trail, or where these are poor, such as the density's gradients have led elsewhere.
 
-    Matched Gaussians are taken if more of their draws count, unless those along the trail see evidence that they lack. The bound
-    is asked where the trail promises little: where a density has no upper limit, every ascent may pass the mass by.
+    These are taken if more of their draws count, unless the trail's see evidence that they lack; and if their evidence lower bound
+    is above what the trail's see, as where a density has no upper limit and every ascent may pass the mass by.
 
-    Cost: that of :func:`along_trail` and :func:`matched`, 512 density evaluations, and where little is promised that of
-    :func:`under_bound`.
+    Cost: that of :func:`on_trail`, :func:`along_trail` and :func:`matched`, and 512 density evaluations.
     """
     passed = on_trail(density, survey, trail)
-    chosen, other = along_trail(density, survey, passed, rng), matched(density, survey, passed, fresh)
-    hopeful = chosen.promise.forward >= _HOPEFUL
-    if other is not None:
-        (share, evidence), (own, seen) = chosen.seen(density, fresh), other.seen(density, fresh)
-        chosen = other if own > share and seen > evidence - _CHANCE else chosen
-    # what has been matched to gradients in a neck fits there, too
-    return chosen if hopeful else under_bound(density, survey, trail, chosen, rng)
+    chosen = along_trail(density, survey, passed, rng)
+    if chosen.promise.forward >= _ENOUGH:
+        return chosen
+    found = matched(density, survey, trail, passed, fresh)
+    if found is None:
+        return chosen
+    other, bound = found
+    (share, evidence), (own, seen) = chosen.seen(density, fresh), other.seen(density, fresh)
+    return other if bound > evidence + _CLEARLY or (own > share and seen > evidence - _CHANCE) else chosen
 
 
 def along_trail(density: Density, survey: Survey, passed: GaussianMixture, rng: Streams) -> First:
-    """The modes' Gaussians joined with those at points that the ascents passed (:func:`on_trail`).
+    """The modes' Gaussians joined with the heaviest twenty at points that the ascents passed (:func:`on_trail`).
 
     The coordinates become those in which the mass of these has unit covariance.
 
     Cost: 256 density evaluations for each of nine widths and tails.
     """
-    return _joined(density, survey, survey.affine, passed, 0.5, "modes and trail", rng)
+    return _joined(density, survey, survey.affine, _heaviest(passed, _ON_TRAIL), 0.5, "modes and trail", rng)
 
 
 def on_trail(density: Density, survey: Survey, trail: Trail) -> GaussianMixture:
@@ -148,45 +147,33 @@ def on_trail(density: Density, survey: Survey, trail: Trail) -> GaussianMixture:
 
     Cost: 4d gradient evaluations for each of up to 64 points.
     """
-    d = survey.surrogate.dim
-    points, value = trail.thinned(max(8, min(64, HESSIANS // d)))
+    points, value = trail.thinned(max(8, min(64, HESSIANS // survey.surrogate.dim)))
     target, z = InCoordinates(density, survey.affine), survey.affine.to_white(points)
     axes, sd = local_axes(*precisions(target, z), widest=float(z.abs().max()) + 1.0)
     mass = value + sd.log().sum(-1)
-    heavy = mass.argsort(descending=True)[:_ON_TRAIL]
-    return GaussianMixture(mass[heavy].clamp(min=float(mass.max()) - _FAINT), z[heavy], axes[heavy], sd[heavy].square())
+    return GaussianMixture(mass.clamp(min=float(mass.max()) - _FAINT), z, axes, sd.square())
 
 
-def matched(density: Density, survey: Survey, passed: GaussianMixture, rng: Streams) -> First | None:
-    """The modes' Gaussians joined with such as have the density's gradients (:class:`rdmc.matching.Matching`).
+def matched(
+    density: Density, survey: Survey, trail: Trail, passed: GaussianMixture, rng: Streams
+) -> tuple[First, float] | None:
+    """The modes' Gaussians joined with such as have the density's gradients (:class:`rdmc.matching.Matching`), and the best bound.
 
-    These start from the heaviest eight at modes and the heaviest eight on the trail. None where none of them has a gradient.
+    These start from the heaviest eight at modes, from all on the trail, and from its first points. None where none of them has any.
 
-    Cost: ``8 max(128, 4d)`` gradient evaluations for each, and 256 density evaluations for each of nine widths and tails.
+    Cost: ``10 max(32, 3d)`` gradient evaluations for each, and 256 density evaluations for each of nine widths and tails.
     """
-    start = GaussianMixture.pooled([(0.5, _heaviest(survey.surrogate)), (0.5, _heaviest(passed))])
-    moved = Matching().mixture(InCoordinates(density, survey.affine), start, rng)
-    return None if moved is None else _joined(density, survey, survey.affine, moved, 0.9, "matched", rng)
-
-
-def under_bound(density: Density, survey: Survey, trail: Trail, other: First, rng: Streams) -> First:
-    """Gaussians that climbed the evidence lower bound (:class:`rdmc.variational.MeanField`), if it is above what another sees.
-
-    They are of independent coordinates. Joined with them are those that they become when matched to the gradients.
-
-    Cost: 25,600 gradient evaluations and 256 density evaluations; where the bound is above, by more than chance, also
-    ``8 max(128, 4d)`` gradient evaluations for each of up to 16, and 2304 density evaluations.
-    """
-    found = MeanField().mixture(density, *trail.first(_FIRST), rng)
+    points, value = trail.first(_FIRST)
+    highest = points[value.nan_to_num(-torch.inf).argsort(descending=True, stable=True)[:_MATCHED]]
+    wide = _WIDTH * highest.norm(dim=-1).clamp(max=1.0)
+    known = GaussianMixture.pooled([(0.5, _heaviest(survey.surrogate, _MATCHED)), (0.5, passed)])
+    back = survey.affine.to_white(torch.zeros_like(survey.affine.centre)), survey.affine.factor
+    start = [(0.5, known.affine(*back)), (0.5, GaussianMixture.isotropic(highest, wide, torch.ones_like(wide)))]
+    found = Matching().mixture(density, GaussianMixture.pooled(start), rng)
     if found is None:
-        return other
-    fields, bound = found
-    if not float(bound.max()) > other.seen(density, rng)[1] + _CLEARLY:
-        return other
-    user = Affine.identity(density.dim, dtype=bound.dtype, device=bound.device)
-    moved = Matching().mixture(density, fields, rng)
-    others = fields if moved is None else GaussianMixture.pooled([(0.5, fields), (0.5, moved)])
-    return _joined(density, survey, user, others, 0.9, "modes and bound", rng)
+        return None
+    user = Affine.identity(density.dim, dtype=points.dtype, device=points.device)
+    return _joined(density, survey, user, found[0], 0.9, "matched", rng), float(found[1].max())
 
 
 def _joined(
@@ -215,9 +202,9 @@ def _proposed(density: Density, survey: Survey, core: GaussianMixture, name: str
     return First(survey, *best(InCoordinates(density, survey.affine), students(core, name), rng))
 
 
-def _heaviest(mixture: GaussianMixture) -> GaussianMixture:
-    """Its heaviest eight components."""
-    kept = mixture.log_weight.argsort(descending=True, stable=True)[:_MATCHED]
+def _heaviest(mixture: GaussianMixture, count: int) -> GaussianMixture:
+    """Its heaviest components, at most so many."""
+    kept = mixture.log_weight.argsort(descending=True, stable=True)[:count]
     return GaussianMixture(mixture.log_weight[kept], mixture.mean[kept], mixture.basis[kept], mixture.variance[kept])
 
 

@@ -75,7 +75,7 @@ def test_where_every_ascent_runs_down_a_neck_the_mass_is_found(seed: int) -> Non
     seen = float(log_mean_exp(ratio) + survey.affine.log_det())
     print(f"{reference.name}: log evidence {seen:.2f}, truth {target.log_z:.2f}")
     assert target.log_z is not None and abs(seen - target.log_z) < 2.5
-    assert reference.name == "modes and bound"
+    assert reference.name == "matched"
 
 
 def test_a_fit_to_where_particles_went_is_nearer_than_what_they_came_from() -> None:

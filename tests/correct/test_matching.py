@@ -49,13 +49,16 @@ def test_a_gaussian_is_matched() -> None:
     start = GaussianMixture.isotropic(
         goal.mean + 0.1 * torch.eye(2, 6, dtype=F), torch.tensor([1.0, 0.3], dtype=F), torch.ones(2, dtype=F)
     )
-    found = Matching(steps=32, draws=24).mixture(Density(goal.log_prob, 6), start, streams(200))
-    assert found is not None and found.components == 2
+    found, bound = Matching(draws=24).mixture(Density(goal.log_prob, 6), start, streams(200)) or (
+        start,
+        start.log_weight,
+    )
+    assert found is not start and found.components == 2
     for k in range(2):
         white = torch.linalg.solve(goal.factor[0], found.factor[k])
         torch.testing.assert_close(white @ white.T, torch.eye(6, dtype=F), rtol=0, atol=1e-4)
         assert float(torch.linalg.solve(goal.factor[0], found.mean[k] - goal.mean[0]).norm()) < 1e-4
-    torch.testing.assert_close(found.log_weight, torch.full((2,), -math.log(2.0), dtype=F), rtol=0, atol=0.3)
+    torch.testing.assert_close(bound, torch.zeros(2, dtype=F), rtol=0, atol=0.5)
 
 
 def test_what_has_no_gradient_says_nothing() -> None:
@@ -67,8 +70,8 @@ def test_what_has_no_gradient_says_nothing() -> None:
 def test_a_flat_top_ends_at_its_edges() -> None:
     """Nothing bounds a Gaussian on a plateau but the draws that fall off it, which have no gradient; it stays finite."""
     f = Density(lambda x: torch.where((x.abs() < 1.0).all(-1), 0.0 * x.sum(-1), -torch.inf), 2)
-    found = Matching(steps=200).mixture(f, law(Affine.identity(2)), streams(100))
-    assert found is not None and bool(torch.isfinite(found.factor).all())
+    found = Matching(steps=100).mixture(f, law(Affine.identity(2)), streams(100))
+    assert found is not None and bool(torch.isfinite(found[0].factor).all())
 
 
 def kinked(seed: int) -> tuple[Density, First, First, First]:
@@ -77,8 +80,11 @@ def kinked(seed: int) -> tuple[Density, First, First, First]:
     trail = Trail(f)
     survey = Pilot(scan=1).run(trail, pilot_streams(f, seed, 64))
     passed = on_trail(f, survey, trail)
-    other = matched(f, survey, passed, streams(1000, 1))
-    assert other is not None
+    found = matched(f, survey, trail, passed, streams(1000, 1))
+    assert found is not None
+    other, bound = found
+    print(f"bound {bound:.2f}")
+    assert -2.5 < bound < 0.5  # of 60 draws
     return f, at_modes(f, survey, streams(1000)), along_trail(f, survey, passed, streams(1000)), other
 
 
