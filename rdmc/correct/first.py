@@ -34,7 +34,8 @@ __all__ = [
 _ENOUGH = 0.2  # forward share above which the modes' own Gaussians are tried, or those along the trail
 _HEAVIER = (5, 1.4)  # degrees of freedom and widening of Gaussians at hidden mass
 _MORE = 0.1  # nats of evidence that these must see beyond those at the modes
-_SERVES = 0.1  # forward share that they must have
+_SERVES = 0.1  # forward share that they must have, and modes of fresh draws
+_MANY = 1000  # of these
 _ON_TRAIL = 20  # components along the trail
 _MATCHED = 8  # Gaussians at modes, and at first points, that are matched
 _WIDTH = 1.0 / 3.0  # standard deviations of the latter, of their distance from the origin, or of 1 beyond it
@@ -57,16 +58,16 @@ class First(NamedTuple):
     reference: Reference
     promise: Judgement
 
-    def seen(self, density: Density, rng: Streams) -> tuple[float, float]:
+    def seen(self, density: Density, rng: Streams, draws: int = 256) -> tuple[float, float]:
         """Effective share of fresh draws, and the log evidence that they see in the user's coordinates."""
-        share, evidence = own_evidence(InCoordinates(density, self.survey.affine), self.reference, rng)
+        share, evidence = own_evidence(InCoordinates(density, self.survey.affine), self.reference, rng, draws)
         return share, evidence + float(self.survey.affine.log_det())
 
 
 def first_reference(density: Density, survey: Survey, trail: Trail, rng: Streams, fresh: Streams) -> First:
     """The modes' Gaussians; where these are poor, what is found :func:`where_mass_is`; where they are not, with hidden mass if any.
 
-    Cost: that of :func:`at_modes`, and of :func:`at_hidden_mass` or :func:`where_mass_is`.
+    Cost: that of :func:`at_modes`, up to 1000 density evaluations, and that of :func:`at_hidden_mass` or :func:`where_mass_is`.
 
     Args:
         density: The target, in the user's coordinates.
@@ -76,7 +77,8 @@ def first_reference(density: Density, survey: Survey, trail: Trail, rng: Streams
         fresh: More, which have had no part in any choice.
     """
     modes = at_modes(density, survey, rng)
-    if modes.promise.forward < _ENOUGH:
+    # the best of nine shares is often by chance
+    if modes.promise.forward < _ENOUGH or modes.seen(density, fresh, _MANY)[0] < _SERVES:
         return where_mass_is(density, survey, trail, rng, fresh)
     return at_hidden_mass(density, modes, trail, rng)
 

@@ -24,9 +24,11 @@ _COUNTS = 3.0  # nats below the evidence, as little as hidden mass may be
 _FURTHEST = 4.0  # local standard deviations from a place to the top of the Gaussian it seems to belong to
 
 
-def own_evidence(target: BatchedDensity, reference: Reference, rng: Streams) -> tuple[float, float]:
-    """Effective share of 256 draws of a reference, and the log evidence that they see."""
-    x = reference.law.draw(rng)[0][:_TESTS]
+def own_evidence(
+    target: BatchedDensity, reference: Reference, rng: Streams, draws: int = _TESTS
+) -> tuple[float, float]:
+    """Effective share of draws of a reference, at most as many as ``rng`` has particles, and the log evidence that they see."""
+    x = reference.law.draw(rng)[0][:draws]
     ratio = log_ratio(x, target(x), reference.law)
     return float(forward_efficiency(ratio).nan_to_num()), float(log_mean_exp(ratio))
 
