@@ -13,7 +13,7 @@ from rdmc.overlooked import overlooked
 from rdmc.rng import Streams
 from rdmc.survey import Overlooked
 
-__all__ = ["Scan", "equally_explained"]
+__all__ = ["Scan", "between", "equally_explained"]
 
 _AT_ONCE = 8192  # points
 _ROUND = 0.5  # of the widths for points in all directions alike, which are measured by a mode's widest direction
@@ -26,7 +26,8 @@ class Scan:
 
     A narrow mode beside a wide one draws ascents only from a small ball about itself, so many points are looked at. They lie about
     the known modes, in their shape and in all directions alike, as a mode that is thin in some direction says nothing of how far
-    others are there; and, where there are several, about all, at distances like those between them.
+    others are there; and, where there are several, about all, at distances like those between them. Those outside the support,
+    as bounds leave most, give their places to points between two that are inside.
 
     Law: none. Cost: two or three density evaluations a point. Source: ours.
 
@@ -59,23 +60,43 @@ class Scan:
         draws = max(1, self.points // (rng.particles * self.shells * len(laws)))
         batch = max(1, _AT_ONCE // (rng.particles * len(laws)))
         counts = [min(batch, draws - first) for first in range(0, draws, batch)]
-        looks = [self._look(atlas, laws, shell, count, rng) for shell in range(self.shells) for count in counts]
-        x, value, slope, explained = (torch.cat(part) for part in zip(*looks, strict=True))
+        shells = [self._shell(atlas, laws, shell, count, rng) for shell in range(self.shells) for count in counts]
+        x = torch.cat(shells)
+        slope, value, explained = _seen(atlas, x)
+        outside = (~torch.isfinite(value)).nonzero()[:, 0]
+        if 0 < len(outside) < len(x) - 1:
+            x[outside] = between(x[torch.isfinite(value)], len(outside), rng)
+            slope[outside], value[outside], explained[outside] = _seen(atlas, x[outside])
         equal = equally_explained(explained, groups)
         strange = (slope[equal] - slope[equal].nanmedian(1, keepdim=True).values).abs().nan_to_num(0.0, torch.inf)
         most, at = strange.max(1)
         chosen = equal[torch.arange(len(at), device=at.device), at][most > STRANGE]
         return x[chosen], overlooked(atlas, x, value)
 
-    def _look(
-        self, atlas: Atlas, laws: list[GaussianMixture], shell: int, count: int, rng: Streams
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Points ``(M, d)`` of one shell, and for each the value, the slope and what known modes explain of it."""
+    def _shell(self, atlas: Atlas, laws: list[GaussianMixture], shell: int, count: int, rng: Streams) -> Tensor:
+        """``(M, d)`` points of one shell."""
         low, high = self.widths
         widening = low * (high / low) ** ((shell + 0.5) / self.shells)
-        x = atlas.anywhere(torch.cat([law.widened(widening).draw(rng, (count,))[0] for law in laws]), rng).flatten(0, 1)
-        slope, value = atlas.slope(x)
-        return x, value, slope, atlas.excess(x, value, TAIL)[1]
+        return atlas.anywhere(torch.cat([law.widened(widening).draw(rng, (count,))[0] for law in laws]), rng).flatten(
+            0, 1
+        )
+
+
+def _seen(atlas: Atlas, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """At each of ``(M, d)`` points the slope, the value, and what known modes explain of it."""
+    parts = []
+    for some in x.split(_AT_ONCE):
+        slope, value = atlas.slope(some)
+        parts.append((slope, value, atlas.excess(some, value, TAIL)[1]))
+    slope, value, explained = (torch.cat(part) for part in zip(*parts, strict=True))
+    return slope, value, explained
+
+
+def between(x: Tensor, count: int, rng: Streams) -> Tensor:
+    """``(count, d)`` points, each uniform on the way between two of ``(M, d)`` points: they fill what is convex about them."""
+    first, second, u = (rng.uniform((-(-count // rng.particles), rng.particles)).flatten()[:count] for _ in range(3))
+    a, b = (x[(part * len(x)).long()] for part in (first, second))
+    return a + u[:, None] * (b - a)
 
 
 def equally_explained(explained: Tensor, groups: int) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -15,7 +17,7 @@ from rdmc.optimise import ascend
 from rdmc.pilot import Pilot
 from rdmc.rng import Streams
 from rdmc.sampler import pilot_streams
-from rdmc.scan import Scan
+from rdmc.scan import Scan, between
 from rdmc.survey import Overlooked
 from tests.correct.cases import as_target, core, streams
 from tests.laws.cases import F, generator
@@ -46,6 +48,37 @@ def test_a_scan_chooses_the_points_that_see_a_spike() -> None:
     assert 0 <= 2 * 65536 - (density.counter.densities - before) < 2 * 16 * 2 * scan.shells
     assert 1 <= len(points) <= 64
     assert bool((f(points) > -0.5 * points.square().sum(-1) + 0.1).all())
+
+
+def boxed(x: Tensor) -> Tensor:
+    """Within [0, 1]^5: a law of sd .1 at a corner, one of sd .02 inside, and a floor without a slope."""
+    corner, inside = torch.full((5,), 0.02, dtype=F), torch.full((5,), 0.6, dtype=F)
+    parts = [
+        -0.5 * ((x - mean) / sd).square().sum(-1) - 5.0 * math.log(sd) for mean, sd in ((corner, 0.1), (inside, 0.02))
+    ]
+    value = torch.logsumexp(torch.stack([*parts, torch.full_like(parts[0], 3.0)]), 0)
+    return torch.where(((x >= 0.0) & (x <= 1.0)).all(-1), value, -torch.inf)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_bounds_leave_a_scan_its_points(seed: int) -> None:
+    """Nearly all points about a mode in a corner have no density; in their place the box is filled."""
+    pilot = Pilot()
+    density = Density(boxed, 5)
+    modes = pilot.run(density, Streams.seeded(seed, [pilot.starts])).modes
+    assert float((modes - 0.6).norm(dim=1).min()) < 1e-3
+    assert float((modes - 0.02).norm(dim=1).min()) < 1e-3
+
+
+def test_points_between_are_uniform_on_the_ways() -> None:
+    ends = torch.tensor([[0.0, 0.0], [1.0, 2.0]], dtype=F)
+    x = between(ends, 20_001, streams(64))
+    assert x.shape == (20_001, 2)
+    torch.testing.assert_close(x[:, 1], 2.0 * x[:, 0])
+    at_an_end = (x[:, 0] == 0.0) | (x[:, 0] == 1.0)  # a way from a point to itself
+    assert abs(float(at_an_end.double().mean()) - 0.5) < 0.02
+    inner = x[~at_an_end, 0]
+    assert abs(float(inner.mean()) - 0.5) < 0.01 and abs(float(inner.var()) - 1.0 / 12.0) < 0.003
 
 
 def wide_and_strange(x: Tensor) -> Tensor:
