@@ -6,6 +6,8 @@ STAMP := $(VENV)/.installed
 WHOLE := $(VENV)/.whole
 SMOKES := $(addprefix smoke-,sbc distill unlike auto calibration speed path_weights published quality peers speed_float32 \
 	scale precision closed_form control_variate gpu)
+# modules are compiled when they are first imported: most of a large library never is
+INSTALL := pip install --quiet --no-compile
 TOGETHER := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 # the tensors are small: more threads would wait more than work, and two checks run at a time
@@ -24,13 +26,13 @@ demo: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,cluster,test]'
+	$(BIN)/python -m $(INSTALL) --constraint constraints.txt --editable '.[all,cluster,test]'
 	touch $@
 
 # what the pages are built with, and the libraries that models come from, for tests/interop; all at once and before any check,
 # because no process may run while its packages change
 $(WHOLE): $(STAMP)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs,pymc,jax,pyro]'
+	$(BIN)/python -m $(INSTALL) --constraint constraints.txt --editable '.[docs,pymc,jax,pyro]'
 	touch $@
 
 # the pages, into build/site; no network is needed once the packages are there
@@ -49,9 +51,10 @@ VENV312 := .venv312
 arviz1: pyproject.toml constraints.txt
 ifneq ($(strip $(PYTHON312)),)
 	test -f $(VENV312)/.installed || $(PYTHON312) -m venv $(VENV312)
-	test -f $(VENV312)/.installed || $(VENV312)/bin/python -m pip install --quiet --no-cache-dir --constraint constraints.txt --editable '.[report,test]'
+	test -f $(VENV312)/.installed || $(VENV312)/bin/python -m $(INSTALL) --no-cache-dir --constraint constraints.txt --editable '.[report,test]'
 	touch $(VENV312)/.installed
-	$(VENV312)/bin/python -m pytest tests/export tests/result tests/cli tests/report tests/sampling/test_sample.py
+	$(VENV312)/bin/python -m pytest tests/export tests/result tests/report tests/parameters/test_arviz.py tests/cli/test_cli.py \
+		tests/sampling/test_sample.py::test_every_result_keeps_the_contract
 else
 	@echo "no Python 3.12 here: the tests with ArviZ 1.x are skipped"
 endif
@@ -60,7 +63,7 @@ types: $(WHOLE)
 	$(BIN)/mypy
 
 unit: $(WHOLE)
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not cluster"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not cluster"
 
 # executors, with worker processes of their own
 cluster: $(WHOLE)

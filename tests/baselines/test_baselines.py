@@ -27,10 +27,9 @@ def cost(result: rdmc.Result) -> float:
     return result.gradient_evaluations + 0.5 * result.density_evaluations
 
 
-# compiling is most of the time of the cases of BlackJAX, so their middle dimension is for the long run
 MOMENTS = [
     pytest.param(
-        case, dim, id=f"{case.name}-{dim}", marks=[pytest.mark.slow] if case.extra == "blackjax" and dim == 3 else []
+        case, dim, id=f"{case.name}-{dim}", marks=[pytest.mark.slow] if dim == 10 or (case.extra and dim == 1) else []
     )
     for case in BASELINES
     for dim in (1, 3, 10)

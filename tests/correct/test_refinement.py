@@ -15,6 +15,7 @@ from rdmc.correct.temper import Tempering
 from rdmc.density import as_density
 from rdmc.journal import Journal
 from tests.correct.cases import as_target, gaussian_law, pair, reference, streams
+from tests.marks import slow
 from tests.stats import assert_within
 
 # the sum over the patterns of near-zero and free coefficients, by importance sampling of each (examples/README.md)
@@ -75,7 +76,7 @@ def test_a_reference_that_promises_little_is_tried_with_few_particles(
     assert len(refined().trial.population.x) == particles
 
 
-@pytest.mark.parametrize("seed", [0, 2])
+@pytest.mark.parametrize("seed", [0, *slow(2)])
 def test_thin_ridges_beside_a_broad_mode_are_found(seed: int) -> None:
     """A third of the modes' Gaussians' weight lies on ridges that they don't cover, and that their own population hardly enters."""
     result = rdmc.sample(targets.spike_and_slab(slab=5.0), draws=250, seed=seed, progressbar=False)

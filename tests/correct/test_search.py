@@ -21,9 +21,10 @@ from rdmc.scan import Scan, between
 from rdmc.survey import Overlooked
 from tests.correct.cases import as_target, core, streams
 from tests.laws.cases import F, generator
+from tests.marks import slow
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *slow(1, 2)])
 def test_a_narrow_mode_beside_a_wide_one_is_found(seed: int) -> None:
     target = targets.disguise(targets.entropic_pair(5), seed)
     pilot = Pilot()
@@ -60,7 +61,7 @@ def boxed(x: Tensor) -> Tensor:
     return torch.where(((x >= 0.0) & (x <= 1.0)).all(-1), value, -torch.inf)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, *slow(1)])
 def test_bounds_leave_a_scan_its_points(seed: int) -> None:
     """Nearly all points about a mode in a corner have no density; in their place the box is filled."""
     pilot = Pilot()
@@ -116,7 +117,7 @@ def test_a_slope_outside_the_support_is_unknown_and_above_the_mode_infinite() ->
     assert torch.isnan(slope[0]) and value[0] == -torch.inf and slope[1] == torch.inf
 
 
-@pytest.mark.parametrize("seed", [0, 2, 40])
+@pytest.mark.parametrize("seed", [2, *slow(0, 40)])
 def test_modes_with_small_basins_are_found_beside_skewed_and_heavy_ones(seed: int) -> None:
     """In 3, 5 and 8 dimensions; without the slopes at scanned points a mode is lost in each."""
     target = targets.unlike_mixture(seed)
@@ -243,7 +244,7 @@ def test_modes_are_found_from_far_out_in_heavy_tails() -> None:
     assert sorted(target.mode_of(found.modes).unique().tolist()) == list(range(10))
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
+@pytest.mark.parametrize("seed", [0, *slow(1, 2)])
 def test_modes_in_all_directions_are_found_from_two(seed: int) -> None:
     """In d = 50 two modes show their distance in one direction only; points as wide in all reach none but the widest."""
     base = targets.random_mixture(50, 10)

@@ -89,7 +89,7 @@ runs = {
 
 
 @given(**runs)
-@chosen(16)
+@chosen(10)
 def test_every_run(dim: int, draws: int, chains: int, seed: int, sampler: str, dtype: torch.dtype) -> None:
     """Shapes, values, counts, bits, nothing global, and a file that gives all of it back."""
     target, before = Pair(dim), state()
@@ -134,7 +134,7 @@ def knowing(sampler: str, dim: int, centre: Tensor) -> Any:
     sampler=st.sampled_from(["rdmc", "mala", "hmc"]),
     size=st.sampled_from([0.5, 8.0, 1024.0]),
 )
-@chosen(9)
+@chosen(6)
 def test_draws_move_with_the_target(dim: int, seed: int, sampler: str, size: float) -> None:
     """A sampler that is told where to begin does the same wherever that is; in a short run, before chains spread rounding."""
     shift = size * (torch.arange(dim, dtype=torch.float64) - 0.75)

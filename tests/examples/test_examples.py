@@ -57,6 +57,7 @@ def test_galaxies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert any("populations disagree" in problem for problem in results["NUTS"].check())
 
 
+@pytest.mark.slow
 def test_eight_schools(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results, _ = run("eight_schools", tmp_path, capsys)
     target = targets.eight_schools()
@@ -78,6 +79,7 @@ def test_sensors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert results["rdmc"].check(), "the arcs are beyond the default, which must say so"
 
 
+@pytest.mark.slow
 def test_spike_and_slab(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results, _ = run("spike_and_slab", tmp_path, capsys)
     target = targets.spike_and_slab()
@@ -85,6 +87,7 @@ def test_spike_and_slab(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert_weights(results["rdmc"], target)
 
 
+@pytest.mark.slow
 def test_radial_velocity(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results, printed = run("radial_velocity", tmp_path, capsys)
     target = targets.radial_velocities()

@@ -28,6 +28,7 @@ from rdmc.schedule import Fixed
 from rdmc.steps import Ancestral, Bridge, Estimate, EulerMaruyama, Exponential, Heun, Multistep, Step
 from rdmc.survey import Known
 from tests.exact.guided import SHORT, GuidedPair, Moments, density_of, isotropic, two_and_three
+from tests.marks import slow
 from tests.stats import assert_moments, assert_within
 
 F = torch.float64
@@ -140,7 +141,7 @@ def test_the_bridge_has_a_small_part_of_the_error_of_the_other_first_order_steps
         assert factor * bridge < min(exponential, ancestral)
 
 
-@pytest.mark.parametrize("g", [-1.0, 0.0])
+@pytest.mark.parametrize("g", [-1.0, *slow(0.0)])
 def test_the_ends_are_the_two_densities(g: float) -> None:
     """From the callables alone: pilots on both, a mode that one of them lacks, unequal weights."""
     prior, posterior = two_and_three()

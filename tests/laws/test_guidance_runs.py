@@ -31,6 +31,7 @@ from rdmc.schedule import Fixed
 from rdmc.steps import Bridge, Exponential, Heun
 from rdmc.survey import Known, Survey
 from tests.exact.guided import SHORT, Moments, density_of, isotropic, two_and_three
+from tests.marks import slow
 
 F = torch.float64
 POSTERIOR, PRIOR = Moments(1.5, 0.36), Moments(0.0, 1.0)
@@ -140,7 +141,7 @@ def test_the_repr_has_no_address() -> None:
     [GuidedChains(2, 2), Importance(8, FromSurrogate(), gradients=True), Chains()],
     ids=lambda x: type(x).__name__,
 )
-@pytest.mark.parametrize("g", [0.0, -0.4, 1.5])
+@pytest.mark.parametrize("g", [-0.4, *slow(0.0, 1.5)])
 def test_a_whole_level_never_waits_for_the_device(inner: Any, g: float) -> None:
     meta = torch.device("meta")
     k = torch.zeros(2, device=meta, dtype=F)

@@ -18,6 +18,7 @@ from rdmc.optimise import ascend
 from rdmc.pilot import Pilot
 from rdmc.rng import Streams
 from rdmc.survey import Known, Survey
+from tests.marks import slow
 
 F = torch.float64
 
@@ -27,7 +28,7 @@ def survey(target: object, seed: int = 0) -> Survey:
     return pilot.run(as_density(target), Streams.seeded(seed, [pilot.starts]))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *slow(1, 2)])
 @pytest.mark.parametrize(
     "make",
     [
@@ -191,7 +192,7 @@ def test_modes_on_a_lattice_stay_apart() -> None:
     assert Survey(Affine.identity(1), mixture, k, k, 0.0).groups() == list(range(40))
 
 
-@pytest.mark.parametrize(("dim", "shift", "scales"), [(3, 1000.0, 2.0), (6, -300.0, 1.0), (12, 500.0, 2.0)])
+@pytest.mark.parametrize(("dim", "shift", "scales"), [(6, -300.0, 1.0), *slow((3, 1000.0, 2.0), (12, 500.0, 2.0))])
 def test_a_way_up_between_walls_of_exponentials(dim: int, shift: float, scales: float) -> None:
     """Logarithms of gamma variables, turned, of scales from 1/100 to 100, and far away."""
     shape = torch.linspace(0.7, 4.0, dim, dtype=F)

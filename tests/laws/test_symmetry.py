@@ -23,6 +23,7 @@ from rdmc.rng import Streams
 from rdmc.sampler import pilot_streams
 from rdmc.symmetry import Symmetry
 from targets.base import Target
+from tests.marks import slow
 
 F = torch.float64
 
@@ -103,7 +104,7 @@ def surveyed(target: Target, seed: int = 0) -> tuple[Symmetry | None, Density]:
     return Pilot().search(density, pilot_streams(density, seed, 64)).symmetry, density
 
 
-@pytest.mark.parametrize("disguise", [None, 1, 2])
+@pytest.mark.parametrize("disguise", [1, *slow(None, 2)])
 def test_labels_are_found_in_any_coordinates(disguise: int | None) -> None:
     target = targets.label_switching()
     found, _ = surveyed(target if disguise is None else targets.disguise(target, disguise))

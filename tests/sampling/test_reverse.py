@@ -61,12 +61,20 @@ def draws_of(mixture: GaussianMixture, sampler: RDMC, n: int = 4000, seed: int =
 
 
 EXACT = Importance(24, FromSurrogate())
+# every step with one process and every process with one step; the rest of the table is for the long run
+AND_BACK = [
+    pytest.param(
+        step,
+        process,
+        id=f"{type(step).__name__}-{type(process).__name__}",
+        marks=[] if isinstance(step, Heun) or isinstance(process, EDM) else [pytest.mark.slow],
+    )
+    for step in STEPS
+    for process in PROCESSES
+]
 
 
-@pytest.mark.parametrize("step", STEPS, ids=lambda step: type(step).__name__)
-@pytest.mark.parametrize(
-    "process", [OU(4.0), VP(LinearRate(0.1, 20.0, 1.0), 1.0), VE(LinearRate(1.0, 40.0, 1.0), 1.0), EDM(8.0)], ids=repr
-)
+@pytest.mark.parametrize(("step", "process"), AND_BACK)
 def test_exact_posterior_draws_give_the_target(step: Step, process: object) -> None:
     """Every step and process, with the score from 24 exact draws. Allowance: the grid's error of a first-order step at K = 60."""
     mixture = gaussian()
@@ -172,8 +180,19 @@ INNER = (
 )
 
 
-@pytest.mark.parametrize("inner", INNER, ids=lambda inner: type(inner).__name__)
-@pytest.mark.parametrize("step", STEPS, ids=lambda step: type(step).__name__)
+WHOLE_STEPS = [
+    pytest.param(
+        inner,
+        step,
+        id=f"{type(inner).__name__}-{type(step).__name__}",
+        marks=[] if isinstance(step, Heun) or isinstance(inner, GuidedChains) else [pytest.mark.slow],
+    )
+    for inner in INNER
+    for step in STEPS
+]
+
+
+@pytest.mark.parametrize(("inner", "step"), WHOLE_STEPS)
 def test_a_whole_outer_step_never_waits_for_the_device(inner: InnerSampler, step: Step) -> None:
     """Inner chains, adaptation, estimate and step on `meta`: host reads, data-dependent shapes and mixed devices raise there."""
     meta = torch.device("meta")
