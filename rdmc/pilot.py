@@ -22,6 +22,7 @@ from rdmc.errors import DensityError
 from rdmc.mixture import GaussianMixture
 from rdmc.rng import Streams
 from rdmc.scan import Scan, equally_explained
+from rdmc.settling import misplaced, moved
 from rdmc.survey import Overlooked, Survey
 from rdmc.typing import BatchedDensity
 from rdmc.variational import MeanField
@@ -166,6 +167,10 @@ class Pilot:
         for round_ in range(1, self.rounds):
             known = len(atlas.heavy())
             atlas.add(self._next_points(atlas, rng))
+            if misplaced(atlas):
+                affine, atlas = moved(f, affine, atlas)
+                quiet = 0
+                continue
             quiet = quiet + 1 if len(atlas.heavy()) <= known else 0
             symmetric = symmetric and not atlas.broken
             endless = len(atlas.mean) >= self.starts and atlas.endless(self.modes)

@@ -50,7 +50,7 @@ LAYERS = (
     ("posterior", "kernels", "optimise", "curvature"),
     ("inner", "steps", "atlas", "approach", "survey", "variational", "matching"),
     ("overlooked",),
-    ("scan",),
+    ("scan", "settling"),
     ("pilot", "score", "error_step"),
     (
         "schedule",

@@ -1,0 +1,55 @@
+"""Coordinates given up for those of a heavier mode: first ascents may end far from any."""
+
+from __future__ import annotations
+
+import torch
+
+from rdmc.approach import coordinates
+from rdmc.atlas import Atlas
+from rdmc.coordinates import Affine, InCoordinates
+from rdmc.optimise import Ascent
+from rdmc.typing import BatchedDensity
+
+__all__ = ["misplaced", "moved"]
+
+_NOTHING = 20.0  # nats below the heaviest mode
+_OTHER = 10.0  # widths, or parts of one, beyond which the coordinates are not that mode's
+
+
+def misplaced(atlas: Atlas) -> bool:
+    """Whether the coordinates are those of a place that holds nothing beside the heaviest mode, whose widths are others.
+
+    What is found from there is seen in units that are not its own: ascents stop short, and what is one mode seems to be several.
+    A symmetric density is left where it is, for its maps are known in these coordinates.
+
+    Cost: one density evaluation.
+    """
+    mass = atlas.log_mass()
+    k = int(mass.argmax())
+    sd = atlas.sd[k]
+    if atlas.symmetry is not None or (float(sd.max()) < _OTHER and float(sd.min()) > 1.0 / _OTHER):
+        return False
+    origin = atlas.f(torch.zeros_like(sd)[None])[0]  # the mass there of a law of unit width
+    return float(origin) < float(torch.minimum(mass[k], atlas.peak[k])) - _NOTHING  # both: in a neck either can mislead
+
+
+def moved(f: BatchedDensity, affine: Affine, atlas: Atlas) -> tuple[Affine, Atlas]:
+    """Coordinates of unit scale at the heaviest mode, and the modes in these.
+
+    Cost: that of :func:`rdmc.approach.coordinates`, and an ascent and a curvature for every mode.
+
+    Args:
+        f: Log density in the user's coordinates.
+        affine: The coordinates given up.
+        atlas: What is known, in these.
+    """
+    k = int(atlas.log_mass().argmax())
+    rough = Affine(affine.to_user(atlas.mean[k]), affine.factor @ (atlas.axes[k] * atlas.sd[k]))
+    g, origin = InCoordinates(f, rough), torch.zeros_like(atlas.mean[k])[None]
+    inner = coordinates(
+        g, Ascent(origin, *g.value_and_grad(origin), torch.ones(1, dtype=torch.bool, device=origin.device))
+    )
+    better = Affine(rough.to_user(inner.centre), rough.factor @ inner.factor)
+    again = Atlas(InCoordinates(f, better))
+    again.add(better.to_white(affine.to_user(torch.stack(atlas.mean))))
+    return better, again
