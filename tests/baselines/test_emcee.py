@@ -19,6 +19,7 @@ from rdmc.journal import Journal
 from rdmc.rng import Streams
 from tests.baselines.cases import PILOT
 from tests.laws.cases import SKEWED_MEAN, SKEWED_VARIANCE, skewed_draws
+from tests.marks import slow
 from tests.stats import assert_moments
 
 emcee = pytest.importorskip("emcee")
@@ -44,7 +45,7 @@ def after(move: Any, dim: int, ensembles: int, walkers: int, steps: int) -> tupl
     return torch.from_numpy(together).flatten(0, 1), float((together != x).any(-1).mean())
 
 
-@pytest.mark.parametrize("dim", [1, 3, 10])
+@pytest.mark.parametrize("dim", [3, *slow(1, 10)])
 @pytest.mark.parametrize("name", MOVES)
 def test_every_move_leaves_a_skewed_law_invariant(name: str, dim: int) -> None:
     walkers = {1: 8, 3: 12, 10: 40}[dim]  # few, so that walkers that see themselves would show

@@ -21,7 +21,7 @@ from tests.cluster.runs import SAMPLERS, SHARDS, agree, facts, humps, pool, run
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 ROOT = Path(__file__).parents[2]
 MANY = pytest.param(4, marks=pytest.mark.slow)
-ONE = pytest.param(1, marks=pytest.mark.slow)  # pools and threads run with 1, 2 and 4 always
+ONE = pytest.param(1, marks=pytest.mark.slow)  # pools and threads run with 4 always
 
 
 def spawned(workers: int) -> Executor:
@@ -34,7 +34,7 @@ def all_agree(executor: object, truth: dict[str, Any], **shape: int) -> None:
         agree(facts(run(humps(), sampler, executor, **shape)), truth[sampler])
 
 
-@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("workers", [ONE, 2, 4])
 @pytest.mark.parametrize("make", [pool, ThreadPoolExecutor], ids=["forkserver", "threads"])
 def test_pools(sharded: dict[str, Any], make: Callable[[int], Executor], workers: int) -> None:
     with make(workers) as executor:

@@ -28,6 +28,7 @@ from rdmc.errors import DensityError, WorkerLostError
 from rdmc.job import perform, received
 from rdmc.rng import Streams
 from tests.cluster.runs import agree, die, evaluations, facts, humps, pool, run, watched
+from tests.marks import slow
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("ignore::ResourceWarning")]
@@ -48,7 +49,7 @@ def survives(executor: object, mark: Path, moment: int, truth: dict[str, Any]) -
     assert evaluations(mark) > moment  # it went on
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *slow(1, 2)])
 def test_a_killed_process_is_replaced(serial: dict[str, Any], total: int, tmp_path: Path, seed: int) -> None:
     moment = random.Random(seed).randint(1, total)
     with pool(2) as executor:

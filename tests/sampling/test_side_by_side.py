@@ -13,6 +13,7 @@ import rdmc
 import targets
 from rdmc.registry import sampler_named
 from rdmc.sampler import Sampler, Unit, joined
+from tests.marks import slow
 
 SHARDS, SIZE = 3, 256
 
@@ -37,7 +38,7 @@ SAMPLERS = {name: sampler_named(name) for name in ("auto", "rdmc", "rdmc-smc", "
 SAMPLERS["guidance"] = rdmc.Guidance(lambda x: -0.5 * x.square().sum(-1), strength=0.5)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", ["auto", "rdmc", "rdmc-smc", "annealed-langevin", *slow("guidance")])
 def test_together_equals_one_after_the_other(name: str) -> None:
     assert SAMPLERS[name].side_by_side
 

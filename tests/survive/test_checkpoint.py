@@ -20,7 +20,7 @@ from tests.survive.cases import Killed, Mortal, digest, run
 SAMPLERS = {
     "auto": rdmc.Auto(),
     "rdmc": rdmc.RDMC(),
-    "mala": LongChains(MALA(), budget=40),
+    "mala": LongChains(MALA(), budget=15),
     "annealed-langevin": AnnealedLangevin(budget=40),
     "parallel-tempering": ParallelTempering(budget=40),
 }
