@@ -132,6 +132,12 @@ class Survey:
         return replace(self, surrogate=mixture, peak=peak, hits=hits).whitened()
 
     @property
+    def unlike(self) -> float:
+        """Standard deviation over the modes of the logarithm of their volume, in nats, each with the weight of the surrogate."""
+        weight, volume = self.surrogate.log_weight.softmax(0), 0.5 * self.surrogate.variance.log().sum(-1)
+        return math.sqrt(float((weight * (volume - (weight * volume).sum()).square()).sum()))
+
+    @property
     def spread(self) -> float:
         """Largest standard deviation of the surrogate in any direction, in mean mode widths."""
         _, covariance = self.surrogate.moments()

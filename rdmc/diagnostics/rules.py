@@ -17,7 +17,7 @@ from torch import Tensor
 from rdmc.diagnostics.convergence import Convergence, rhat_threshold
 from rdmc.diagnostics.inner_rules import acceptance_in_range, inner_chains_forget
 from rdmc.diagnostics.path_rules import evidence_known, paths_even
-from rdmc.diagnostics.stage_rules import evidence_settled, jumps_accepted, modes_complete, reference_covers
+from rdmc.diagnostics.stage_rules import STAGE_RULES
 from rdmc.table import Table
 
 __all__ = ["PAGE", "RULES", "ResultLike", "Rule", "check", "findings"]
@@ -273,10 +273,7 @@ RULES: tuple[Rule, ...] = (
     weights_agree,
     inner_chains_forget,
     acceptance_in_range,
-    modes_complete,
-    evidence_settled,
-    reference_covers,
-    jumps_accepted,
+    *STAGE_RULES,
     evidence_known,
     paths_even,
 )

@@ -12,12 +12,23 @@ from numpy.typing import NDArray
 from rdmc.correct.judge import Judgement
 from rdmc.table import Table
 
-__all__ = ["HasStages", "evidence_settled", "jumps_accepted", "modes_complete", "reference_covers", "unseen"]
+__all__ = [
+    "STAGE_RULES",
+    "HasStages",
+    "evidence_settled",
+    "jumps_accepted",
+    "modes_complete",
+    "modes_in_sight",
+    "reference_covers",
+    "unseen",
+]
 
 _UNSEEN = 0.05
 _MOVING = 0.5
 _HARDLY = 0.03
 _UNSEEN_FROM_INSIDE = 0.05
+_OUT_OF_SIGHT = 0.85
+_UNLIKE = 1.0  # nats
 
 
 class HasStages(Protocol):
@@ -70,6 +81,24 @@ def modes_complete(result: HasStages) -> list[str]:
     ]
 
 
+def modes_in_sight(result: HasStages) -> list[str]:
+    """Modes so unlike that others, of which the search could not have seen most, are to be expected.
+
+    Of modes that are alike none half as wide is expected, and of one alone nothing is known; so both must speak.
+    """
+    located = [row for row in result.stages if row.get("stage") == "locate"]
+    if not located or not (
+        located[0].get("overlooked", math.nan) > _OUT_OF_SIGHT and located[0].get("unlike", math.nan) > _UNLIKE
+    ):
+        return []
+    factor, half = math.exp(located[0]["unlike"]), located[0]["overlooked"]
+    return [
+        f"The modes found are unlike, a factor of {factor:.2g} between their volumes, and the search would have overlooked "
+        f"{half:.0%} of modes half as wide as the heaviest and a tenth as heavy. Where modes differ so much, narrower ones may be "
+        "missing from all weights; raise `effort`, or begin from what you know of the modes (`rdmc.Known`)."
+    ]
+
+
 def evidence_settled(result: HasStages) -> list[str]:
     """Trials whose evidence was still moving when the rounds ended: the last two, or three if the reference hardly serves yet.
 
@@ -118,3 +147,7 @@ def jumps_accepted(result: HasStages) -> list[str]:
         f"Only {last:.1%} of the jumps from the reference are accepted: no reference fits the target, and the weights of "
         "regions rest on resampling alone. Allow more `particles` and `rounds`, transform the model, or compare parallel tempering."
     ]
+
+
+STAGE_RULES = (modes_complete, modes_in_sight, evidence_settled, reference_covers, jumps_accepted)
+"""These rules, gravest first."""

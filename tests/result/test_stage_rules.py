@@ -11,6 +11,7 @@ from rdmc.diagnostics.stage_rules import (
     evidence_settled,
     jumps_accepted,
     modes_complete,
+    modes_in_sight,
     reference_covers,
     unseen,
 )
@@ -32,7 +33,7 @@ def seen(
 def test_nothing_is_said_of_a_run_without_stages_or_trouble() -> None:
     for result in (seen(), seen(logs=(0.0, 0.1)), SimpleNamespace(stages=Table({}), inner={})):
         assert modes_complete(result) == evidence_settled(result) == jumps_accepted(result) == []
-        assert reference_covers(result) == []
+        assert reference_covers(result) == modes_in_sight(result) == []
 
 
 def test_what_no_draw_shows_is_told_with_what_the_search_could_see() -> None:
@@ -54,6 +55,19 @@ def test_modes_that_are_still_being_found() -> None:
     assert "7 are known" in message and "25%" in message
     assert modes_complete(seen(new=0.04)) == []
     assert modes_complete(seen(new=0.9, reference="product")) == []  # it needs no list of modes
+
+
+@pytest.mark.parametrize(
+    ("overlooked", "unlike", "speaks"), [(0.95, 2.0, True), (0.8, 2.0, False), (1.0, 0.5, False), (NAN, 2.0, False)]
+)
+def test_unlike_modes_of_which_a_search_sees_few(overlooked: float, unlike: float, speaks: bool) -> None:
+    rows = [
+        {"stage": "locate", "overlooked": overlooked, "unlike": unlike},
+        {"stage": "temper", "overlooked": NAN, "unlike": NAN},
+    ]
+    found = modes_in_sight(SimpleNamespace(stages=Table.from_rows(rows), inner={}))
+    assert bool(found) is speaks
+    assert not speaks or ("factor of 7.4" in found[0] and "overlooked 95% of modes" in found[0])
 
 
 @pytest.mark.parametrize(("logs", "speaks"), [((-5.0, -1.0), True), ((-5.0, -1.0, -0.9), False), ((-1.0,), False)])
