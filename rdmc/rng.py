@@ -118,6 +118,10 @@ class Streams:
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=particle_axis)
 
+    def integers(self, shape: Sequence[int], below: int, particle_axis: int = -1) -> Tensor:
+        """Uniform draws of 0 to ``below`` - 1 of the given shape, whose ``particle_axis`` (default: last) runs over particles."""
+        return (self.uniform(shape, particle_axis) * below).long()
+
     def log_uniform(self, shape: Sequence[int], particle_axis: int = -1) -> Tensor:
         """Logarithms of uniform draws in (0, 1], what a Metropolis test compares with; never ``-inf``."""
         return self.uniform(shape, particle_axis).neg_().log1p_()

@@ -29,7 +29,7 @@ class Scan:
     others are there; and, where there are several, about all, at distances like those between them. Those outside the support,
     as bounds leave most, give their places to points between two that are inside.
 
-    Law: none. Cost: two or three density evaluations a point. Source: ours.
+    Law: none. Cost: two or three density evaluations a point, one more for those that fall outside. Source: ours.
 
     Args:
         points: At most this many.
@@ -77,9 +77,8 @@ class Scan:
         """``(M, d)`` points of one shell."""
         low, high = self.widths
         widening = low * (high / low) ** ((shell + 0.5) / self.shells)
-        return atlas.anywhere(torch.cat([law.widened(widening).draw(rng, (count,))[0] for law in laws]), rng).flatten(
-            0, 1
-        )
+        x = torch.cat([law.widened(widening).draw(rng, (count,))[0] for law in laws])
+        return atlas.anywhere(x, rng).flatten(0, 1)
 
 
 def _seen(atlas: Atlas, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -94,9 +93,9 @@ def _seen(atlas: Atlas, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def between(x: Tensor, count: int, rng: Streams) -> Tensor:
     """``(count, d)`` points, each uniform on the way between two of ``(M, d)`` points: they fill what is convex about them."""
-    first, second, u = (rng.uniform((-(-count // rng.particles), rng.particles)).flatten()[:count] for _ in range(3))
-    a, b = (x[(part * len(x)).long()] for part in (first, second))
-    return a + u[:, None] * (b - a)
+    shape = (-(-count // rng.particles), rng.particles)
+    a, b = (x[rng.integers(shape, len(x)).flatten()[:count]] for _ in range(2))
+    return a + rng.uniform(shape).flatten()[:count, None] * (b - a)
 
 
 def equally_explained(explained: Tensor, groups: int) -> Tensor:

@@ -98,7 +98,7 @@ class Symmetry:
 
     def anywhere(self, x: Tensor, rng: Streams) -> Tensor:
         """``(..., B, d)`` points, each moved by a map drawn uniformly; the law of a symmetric density is left invariant."""
-        g = (rng.uniform(x.shape[:-1]) * self.order).long().clamp(max=self.order - 1)
+        g = rng.integers(x.shape[:-1], self.order)
         return self.moved(x.reshape(-1, x.shape[-1]), g.reshape(-1)).view(x.shape)
 
     def home(self, x: Tensor) -> Tensor:

@@ -200,7 +200,7 @@ class ScoreRegression:
         u = (torch.arange(self.levels, device=z.device) + rng.uniform((points,))[0]) / self.levels
         parts = []
         for sigma in levels.at(u).tolist():
-            x_0 = z[(rng.uniform((points,)) * len(z)).long()]
+            x_0 = z[rng.integers((points,), len(z))]
             x = x_0 + sigma * rng.normal(x_0.shape)
             q = InnerPosterior(white, x, 1.0, sigma)
             start = Warm(x_0.expand(self.chains, *x_0.shape).contiguous())

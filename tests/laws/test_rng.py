@@ -67,6 +67,19 @@ def test_log_uniform_is_finite_in_any_precision(dtype: torch.dtype) -> None:
     assert draws.dtype == dtype and bool(torch.isfinite(draws).all()) and bool((draws <= 0.0).all())
 
 
+def test_integers_are_uniform_and_never_too_large_in_any_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Streams.seeded(0, [1000], [(0,)]).integers((100, 1000), 7)
+    assert found.dtype == torch.int64
+    share = found.flatten().bincount() / 1e5
+    assert share.shape == (7,) and float((share - 1 / 7).abs().max()) < 5 * (6 / 49 / 1e5) ** 0.5
+    for dtype in (torch.float32, torch.float64):
+        streams = Streams.seeded(0, [1], [(0,)], dtype=dtype)
+        last = torch.nextafter(torch.ones(1, dtype=dtype), torch.zeros(1, dtype=dtype))
+        monkeypatch.setattr(Streams, "uniform", lambda self, shape, axis, last=last: last.expand(shape))
+        for below in (7, 147_456, 2**24 + 3):
+            assert below - 2 <= int(streams.integers((1,), below)) < below
+
+
 def test_shard_of_particle() -> None:
     assert Streams.seeded(0, [2, 0, 3], [(0,), (1,), (2,)]).shard_of_particle().tolist() == [0, 0, 2, 2, 2]
 
