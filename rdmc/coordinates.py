@@ -67,6 +67,10 @@ class Affine:
         """``(..., d)`` whitened points to the user's coordinates."""
         return torch.addmm(self.centre, z.reshape(-1, self.dim), self.factor.T).view(z.shape)
 
+    def after(self, inner: Affine) -> Affine:
+        """The map ``z -> self.to_user(inner.to_user(z))``: coordinates within these coordinates."""
+        return Affine(self.to_user(inner.centre), self.factor @ inner.factor)
+
     def to_white(self, x: Tensor) -> Tensor:
         """``(..., d)`` points in the user's coordinates to whitened ones."""
         inverse: Tensor = self._inverse  # type: ignore[attr-defined]

@@ -47,7 +47,8 @@ class Pilot:
     best point they reach gives coordinates of unit scale; each further round scatters many points about what was found, in those
     coordinates, so the pilot works in any units, and climbs from those where the density most exceeds the modes known so far.
     Rounds go on until several in a row find nothing new. If no ascent leads to a mode, as where a density has no upper limit,
-    Gaussians that climb the evidence lower bound take the modes' place.
+    Gaussians that climb the evidence lower bound take the modes' place. If a mode is found that leaves nothing to the place of the
+    coordinates, as where all first ascents stopped on the way, the search goes on in its coordinates (:mod:`rdmc.settling`).
 
     If affine maps are found under which the density is the same (:func:`rdmc.constellation.find_symmetry`), as the renamings of
     exchangeable labels are, one mode of each orbit is looked for, at places in all images.

@@ -14,6 +14,7 @@ __all__ = ["misplaced", "moved"]
 
 _NOTHING = 20.0  # nats below the heaviest mode
 _OTHER = 10.0  # widths, or parts of one, beyond which the coordinates are not that mode's
+_ENDLESS = 1e7  # widths within which no fall was seen: no place to see others from
 
 
 def misplaced(atlas: Atlas) -> bool:
@@ -22,15 +23,16 @@ def misplaced(atlas: Atlas) -> bool:
     What is found from there is seen in units that are not its own: ascents stop short, and what is one mode seems to be several.
     A symmetric density is left where it is, for its maps are known in these coordinates.
 
-    Cost: one density evaluation.
+    Cost: at most one density evaluation.
     """
     mass = atlas.log_mass()
     k = int(mass.argmax())
-    sd = atlas.sd[k]
-    if atlas.symmetry is not None or (float(sd.max()) < _OTHER and float(sd.min()) > 1.0 / _OTHER):
+    narrowest, widest = float(atlas.sd[k].min()), float(atlas.sd[k].max())
+    alike = narrowest > 1.0 / _OTHER and widest < _OTHER
+    if atlas.symmetry is not None or alike or widest >= _ENDLESS:
         return False
-    origin = atlas.f(torch.zeros_like(sd)[None])[0]  # the mass there of a law of unit width
-    return float(origin) < float(torch.minimum(mass[k], atlas.peak[k])) - _NOTHING  # both: in a neck either can mislead
+    origin = atlas.f(torch.zeros_like(atlas.sd[k])[None])[0]  # the mass there of a law of unit width
+    return float(origin) < float(torch.minimum(mass[k], atlas.peak[k])) - _NOTHING  # in a neck either can mislead
 
 
 def moved(f: BatchedDensity, affine: Affine, atlas: Atlas) -> tuple[Affine, Atlas]:
@@ -42,14 +44,15 @@ def moved(f: BatchedDensity, affine: Affine, atlas: Atlas) -> tuple[Affine, Atla
         f: Log density in the user's coordinates.
         affine: The coordinates given up.
         atlas: What is known, in these.
+
+    Raises:
+        DensityError: If no floating type holds the widths of that mode side by side, or its mass is not finite.
     """
     k = int(atlas.log_mass().argmax())
-    rough = Affine(affine.to_user(atlas.mean[k]), affine.factor @ (atlas.axes[k] * atlas.sd[k]))
+    rough = affine.after(Affine(atlas.mean[k], atlas.axes[k] * atlas.sd[k]))
     g, origin = InCoordinates(f, rough), torch.zeros_like(atlas.mean[k])[None]
-    inner = coordinates(
-        g, Ascent(origin, *g.value_and_grad(origin), torch.ones(1, dtype=torch.bool, device=origin.device))
-    )
-    better = Affine(rough.to_user(inner.centre), rough.factor @ inner.factor)
+    value, grad = g.value_and_grad(origin)
+    better = rough.after(coordinates(g, Ascent(origin, value, grad, torch.isfinite(value))))
     again = Atlas(InCoordinates(f, better))
     again.add(better.to_white(affine.to_user(torch.stack(atlas.mean))))
     return better, again

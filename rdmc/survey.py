@@ -90,7 +90,7 @@ class Survey:
         variance, axes = spectrum(self.surrogate.within())
         inner = Affine(centre, axes * variance.clamp(min=1e-14 * float(variance[-1])).sqrt())
         try:
-            outer = Affine(self.affine.to_user(inner.centre), self.affine.factor @ inner.factor)
+            outer = self.affine.after(inner)
         except RuntimeError:  # a singular matrix
             return self
         return replace(

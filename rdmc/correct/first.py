@@ -193,7 +193,7 @@ def _joined(
         rng: Random numbers.
     """
     mass = _mass_coordinates(others)
-    survey = survey.seen_in(Affine(where.to_user(mass.centre), where.factor @ mass.factor))
+    survey = survey.seen_in(where.after(mass))
     others = others.affine(mass.centre, torch.linalg.inv(mass.factor))
     core = GaussianMixture.pooled([(1.0 - share, survey.surrogate.levelled(0.5)), (share, others.levelled(0.5))])
     return _proposed(density, survey, core, name, rng)

@@ -84,7 +84,7 @@ def between(posterior: Survey, prior: Survey) -> Affine:
     other = prior.seen_in(posterior.affine).surrogate.within()
     precision = 0.5 * (torch.linalg.inv(own) + torch.linalg.inv(other))
     inner = Affine.from_covariance(torch.zeros_like(posterior.affine.centre), torch.linalg.inv(precision))
-    return Affine(posterior.affine.centre, posterior.affine.factor @ inner.factor)
+    return posterior.affine.after(inner)
 
 
 def common(posterior: Survey, prior: Survey) -> Survey:
