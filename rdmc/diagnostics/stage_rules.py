@@ -49,13 +49,18 @@ def _trials(result: HasStages) -> list[Mapping[str, Any]]:
     return [row for row in result.stages if row.get("stage") == "temper"]
 
 
+def _search(result: HasStages) -> Mapping[str, Any]:
+    """The row of the search for modes, empty if there was none."""
+    return next((row for row in result.stages if row.get("stage") == "locate"), {})
+
+
 def unseen(result: HasStages) -> str:
     """What no draw can show, and, where a search has told, how much of it there may be."""
-    located = [row for row in result.stages if row.get("stage") == "locate" and "overlooked" in row]
+    search = _search(result)
     general = "A mode that every population missed cannot be seen from the draws."
-    if not located or math.isnan(located[0]["overlooked"]):
+    if math.isnan(search.get("overlooked", math.nan)):
         return general
-    half, tenth = (_percent(located[0][name]) for name in ("overlooked", "overlooked_narrow"))
+    half, tenth = (_percent(search[name]) for name in ("overlooked", "overlooked_narrow"))
     return (
         f"{general} The search would have overlooked {half} of modes a tenth as heavy and half as wide as the heaviest, and "
         f"{tenth} of those a tenth as wide, at places up to 60 of its widths away."
@@ -68,15 +73,14 @@ def _percent(share: float) -> str:
 
 def modes_complete(result: HasStages) -> list[str]:
     """Ascents that kept finding modes, where the reference that was used is a list of modes."""
-    trials = _trials(result)
-    located = [row for row in result.stages if row.get("stage") == "locate"]
-    if not trials or not located or not located[0]["unseen"] > _UNSEEN:
+    trials, search = _trials(result), _search(result)
+    if not trials or not search.get("unseen", math.nan) > _UNSEEN:
         return []
     if any(str(row["reference"]).startswith("product") for row in trials):  # it needs no list
         return []
     return [
-        f"The search for modes ended before it was complete: {located[0]['components']} are known, and about "
-        f"{located[0]['unseen']:.0%} of further ascents would have found a new one. What nobody found is missing from all weights; "
+        f"The search for modes ended before it was complete: {search['components']} are known, and about "
+        f"{search['unseen']:.0%} of further ascents would have found a new one. What nobody found is missing from all weights; "
         "raise the pilot's `modes` and `rounds`, or use symmetries of the model to keep one of each."
     ]
 
@@ -84,16 +88,14 @@ def modes_complete(result: HasStages) -> list[str]:
 def modes_in_sight(result: HasStages) -> list[str]:
     """Modes so unlike that others, of which the search could not have seen most, are to be expected.
 
-    Of modes that are alike none half as wide is expected, and of one alone nothing is known; so both must speak.
+    Of modes that are alike none half as wide is expected, and of one alone nothing is known; so both numbers must speak.
     """
-    located = [row for row in result.stages if row.get("stage") == "locate"]
-    if not located or not (
-        located[0].get("overlooked", math.nan) > _OUT_OF_SIGHT and located[0].get("unlike", math.nan) > _UNLIKE
-    ):
+    search = _search(result)
+    unlike, half = (search.get(name, math.nan) for name in ("unlike", "overlooked"))
+    if not (unlike > _UNLIKE and half > _OUT_OF_SIGHT):
         return []
-    factor, half = math.exp(located[0]["unlike"]), located[0]["overlooked"]
     return [
-        f"The modes found are unlike, a factor of {factor:.2g} between their volumes, and the search would have overlooked "
+        f"The modes found differ in volume, typically by a factor of {math.exp(unlike):.2g}, and the search would have overlooked "
         f"{half:.0%} of modes half as wide as the heaviest and a tenth as heavy. Where modes differ so much, narrower ones may be "
         "missing from all weights; raise `effort`, or begin from what you know of the modes (`rdmc.Known`)."
     ]

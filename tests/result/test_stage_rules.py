@@ -67,7 +67,7 @@ def test_unlike_modes_of_which_a_search_sees_few(overlooked: float, unlike: floa
     ]
     found = modes_in_sight(SimpleNamespace(stages=Table.from_rows(rows), inner={}))
     assert bool(found) is speaks
-    assert not speaks or ("factor of 7.4" in found[0] and "overlooked 95% of modes" in found[0])
+    assert not speaks or ("typically by a factor of 7.4" in found[0] and "overlooked 95% of modes" in found[0])
 
 
 @pytest.mark.parametrize(("logs", "speaks"), [((-5.0, -1.0), True), ((-5.0, -1.0, -0.9), False), ((-1.0,), False)])
