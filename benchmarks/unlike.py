@@ -1,6 +1,6 @@
 """The default sampler on problems drawn at random, of which nothing was known when it was made.
 
-    python -m benchmarks.unlike [--seeds N] [--readme] [--smoke] [--out DIR]
+    python -m benchmarks.unlike [--seeds N] [--first N] [--readme] [--smoke] [--out DIR]
 
 ``targets.unlike_mixture(seed)``: 1 to 20 dimensions, 1 to 8 components of unlike width, skewness, bend and tails. 4 populations x
 250 draws, everything at its default. Records go to ``unlike.jsonl`` one by one, so the run can stop and go on; ``--seeds 0`` makes
@@ -92,12 +92,13 @@ def main() -> None:
     """Measure what is missing and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=100)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--readme", action="store_true", help="put the table into benchmarks/README.md")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     a = parser.parse_args()
     torch.set_num_threads(1)
-    seeds, draws = (range(1, 3), 40) if a.smoke else (range(a.seeds), 250)
+    seeds, draws = (range(1, 3), 40) if a.smoke else (range(a.first, a.first + a.seeds), 250)
     store = Store(None if a.smoke else a.out / "unlike.jsonl")
     clock = time.perf_counter()
     for seed in seeds:

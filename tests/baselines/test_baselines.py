@@ -27,6 +27,7 @@ def cost(result: rdmc.Result) -> float:
     return result.gradient_evaluations + 0.5 * result.density_evaluations
 
 
+# the time of BlackJAX is mostly compiling, once a dimension: its first and all last dimensions are for the long run
 MOMENTS = [
     pytest.param(
         case, dim, id=f"{case.name}-{dim}", marks=[pytest.mark.slow] if dim == 10 or (case.extra and dim == 1) else []

@@ -21,7 +21,7 @@ from tests.cluster.runs import SAMPLERS, SHARDS, agree, facts, humps, pool, run
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 ROOT = Path(__file__).parents[2]
 MANY = pytest.param(4, marks=pytest.mark.slow)
-ONE = pytest.param(1, marks=pytest.mark.slow)  # pools and threads run with 4 always
+ONE = pytest.param(1, marks=pytest.mark.slow)  # pools and threads run with 2 and 4 always
 
 
 def spawned(workers: int) -> Executor:

@@ -29,6 +29,7 @@ from rdmc.score import MinimumVariance, SteinControlVariate, TargetScore, Tweedi
 from rdmc.start import LangevinStart, MatchedNormal
 from rdmc.steps import Ancestral, Bridge, EulerMaruyama, Exponential, Heun, Multistep, Step
 from rdmc.survey import Known, Survey
+from tests.marks import crossed
 from tests.stats import assert_moments, assert_within
 
 F = torch.float64
@@ -61,20 +62,9 @@ def draws_of(mixture: GaussianMixture, sampler: RDMC, n: int = 4000, seed: int =
 
 
 EXACT = Importance(24, FromSurrogate())
-# every step with one process and every process with one step; the rest of the table is for the long run
-AND_BACK = [
-    pytest.param(
-        step,
-        process,
-        id=f"{type(step).__name__}-{type(process).__name__}",
-        marks=[] if isinstance(step, Heun) or isinstance(process, EDM) else [pytest.mark.slow],
-    )
-    for step in STEPS
-    for process in PROCESSES
-]
 
 
-@pytest.mark.parametrize(("step", "process"), AND_BACK)
+@pytest.mark.parametrize(("step", "process"), crossed(STEPS, PROCESSES, Heun, EDM))
 def test_exact_posterior_draws_give_the_target(step: Step, process: object) -> None:
     """Every step and process, with the score from 24 exact draws. Allowance: the grid's error of a first-order step at K = 60."""
     mixture = gaussian()
@@ -180,19 +170,7 @@ INNER = (
 )
 
 
-WHOLE_STEPS = [
-    pytest.param(
-        inner,
-        step,
-        id=f"{type(inner).__name__}-{type(step).__name__}",
-        marks=[] if isinstance(step, Heun) or isinstance(inner, GuidedChains) else [pytest.mark.slow],
-    )
-    for inner in INNER
-    for step in STEPS
-]
-
-
-@pytest.mark.parametrize(("inner", "step"), WHOLE_STEPS)
+@pytest.mark.parametrize(("inner", "step"), crossed(INNER, STEPS, GuidedChains, Heun))
 def test_a_whole_outer_step_never_waits_for_the_device(inner: InnerSampler, step: Step) -> None:
     """Inner chains, adaptation, estimate and step on `meta`: host reads, data-dependent shapes and mixed devices raise there."""
     meta = torch.device("meta")
