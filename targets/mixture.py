@@ -201,7 +201,8 @@ def with_mode_weights(mixture: _M) -> _M:
     Since :math:`E[r_k(X)] = w_k` exactly, that probability is
     :math:`w_k + E[1\{k = \arg\max_l r_l(X)\} - r_k(X)]`; the expectation is a mean over 65,536 exact draws from a
     fixed seed. It vanishes term by term where components don't overlap, so that well separated mixtures get
-    :math:`w_k` to rounding error. The standard error is 4e-4 in the worst case, the overlapping pair of ``gmm40``.
+    :math:`w_k` to rounding error. The standard error is 4e-4 in the worst case, the overlapping pair of ``gmm40``. Of a component
+    that is the largest nowhere the estimate may fall below 0; it is 0 then.
     """
     if mixture.weights.shape[0] == 1:
         return replace(mixture, mode_weights=mixture.weights)
@@ -210,4 +211,5 @@ def with_mode_weights(mixture: _M) -> _M:
         logs = mixture.component_log_density(x)
         hard = torch.nn.functional.one_hot(logs.argmax(dim=1), logs.shape[1])
         excess += (hard - torch.softmax(logs, dim=1)).sum(0)
-    return replace(mixture, mode_weights=mixture.weights + excess / _REGION_DRAWS)
+    share = (mixture.weights + excess / _REGION_DRAWS).clamp(min=0.0)
+    return replace(mixture, mode_weights=share / share.sum())

@@ -221,3 +221,13 @@ def test_student_mixture_by_scipy() -> None:
     mean, mcse = mean_and_mcse(below)
     truth = torch.from_numpy(t.cdf(levels.numpy()[:, None] - target.locations[:, 0].numpy(), 2).mean(1))
     assert_within(mean, truth, mcse, what="student_mixture: distribution function of the first coordinate")
+
+
+def test_a_component_that_is_the_largest_nowhere_has_no_mode() -> None:
+    """Its share is a mean of differences, -1.6e-4 by chance."""
+    target = targets.unlike_mixture(101)
+    assert float(target.weights[0]) > 0.1
+    x = torch.linspace(-30.0, 30.0, 60_001, dtype=torch.float64)[:, None]
+    assert 0 not in target.mode_of(x)
+    assert target.mode_weights is not None
+    assert float(target.mode_weights[0]) == 0.0 and abs(float(target.mode_weights.sum()) - 1.0) < 1e-12
