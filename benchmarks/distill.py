@@ -165,7 +165,7 @@ def main() -> None:
         parser.error(f"unknown: {', '.join(unknown)}; known are {', '.join(LOSSES)}")
     if a.smoke:
         names, draws, chains, training, a.seeds = ["banana"], 100, 2, Training(steps=40, every=20), 1
-    drawn, weighted = (1_000, 500) if a.smoke else (DRAWS, WEIGHTED)
+    drawn, weighted = (200, 100) if a.smoke else (DRAWS, WEIGHTED)
     store = Store(None if a.smoke else a.out / "distill.jsonl")
     clock = time.perf_counter()
     for seed in range(a.seeds):

@@ -144,10 +144,15 @@ def test_files_are_small(folder: str) -> None:
 
 
 def test_import_is_light() -> None:
+    """Nothing of another library is imported before it is asked for, and torch not before it is needed."""
     code = (
-        "import sys, rdmc; rdmc.__version__; early = 'torch' in sys.modules; rdmc.sample; "
-        "heavy = [m for m in ('arviz', 'blackjax', 'emcee', 'jax', 'matplotlib', 'pandas', 'scipy', 'sklearn') "
-        "if m in sys.modules]; print(early, heavy)"
+        "import sys, rdmc; rdmc.__version__; early = 'torch' in sys.modules\n"
+        "import rdmc.cli, rdmc.interop as interop, rdmc.plot, rdmc.progress\n"
+        "for name in interop.__all__: getattr(interop, name)\n"
+        "interop.adapt((lambda x: -0.5 * (x**2).sum(-1), lambda x: -x), dim=2), rdmc.sample, rdmc.SAMPLERS\n"
+        "heavy = ('arviz', 'blackjax', 'bridgestan', 'emcee', 'jax', 'matplotlib', 'numpyro', 'pandas', 'pymc', 'pyro', "
+        "'pytensor', 'scipy', 'sklearn', 'xarray')\n"
+        "print(early, [m for m in heavy if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert out.stdout.strip() == "False []"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import math
-import subprocess
 import sys
 from typing import Any
 
@@ -27,10 +26,10 @@ def cost(result: rdmc.Result) -> float:
     return result.gradient_evaluations + 0.5 * result.density_evaluations
 
 
-# the time of BlackJAX is mostly compiling, once a dimension: its first and all last dimensions are for the long run
+# one dimension for all, and tempered SMC, which BlackJAX compiles for half a minute, for the long run alone
 MOMENTS = [
     pytest.param(
-        case, dim, id=f"{case.name}-{dim}", marks=[pytest.mark.slow] if dim == 10 or (case.extra and dim == 1) else []
+        case, dim, id=f"{case.name}-{dim}", marks=[pytest.mark.slow] if dim != 3 or case.name == "tempered-smc" else []
     )
     for case in BASELINES
     for dim in (1, 3, 10)
@@ -88,11 +87,6 @@ def test_a_seed_fixes_the_bits_and_nothing_global_is_touched(case: BaselineCase)
     if case.extra == "blackjax":
         assert (jax.config.jax_enable_x64, jax.config.jax_default_device) == before_jax
     assert isinstance(first.check(), list) and len(first.trace) >= 0
-
-
-def test_importing_does_not_import_the_optional_libraries() -> None:
-    code = "import sys, rdmc, rdmc.registry; rdmc.SAMPLERS; sys.exit(any(m in sys.modules for m in ('jax', 'blackjax', 'emcee')))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(("name", "package"), [("nuts", "blackjax"), ("tempered-smc", "blackjax"), ("emcee", "emcee")])

@@ -37,7 +37,7 @@ def rdmc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_workers_and_a_checkpoint_change_no_bit(tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text(MODEL % 10**9)
-    common = ("model.py:log_density", "--dim", "8", "--draws", "40", "--chains", "2")
+    common = ("model.py:log_density", "--dim", "2", "--draws", "40", "--chains", "2", "--sampler", "rdmc")
     plain = rdmc(tmp_path, *common, "--out", "plain.npz")
     spread = rdmc(tmp_path, *common, "--out", "spread.npz", "--workers", "2", "--checkpoint", "run.ck")
     assert plain.returncode == spread.returncode == 0, plain.stderr + spread.stderr

@@ -24,6 +24,7 @@ from rdmc.table import Table
 from tests.correct.cases import pair, streams
 from tests.correct.test_tempering import CHEAP, LOG_Z, lopsided
 from tests.laws.cases import F
+from tests.marks import slow
 from tests.stats import assert_within
 
 
@@ -74,7 +75,7 @@ def population(auto: Auto, density: Density, plan: Plan, draws: int, key: int) -
     return state
 
 
-@pytest.mark.parametrize("draws", [1, 2, 16])
+@pytest.mark.parametrize("draws", [2, *slow(1, 16)])
 def test_few_draws_of_a_population_have_the_law_of_all(draws: int) -> None:
     """Resampled particles stand in the order of their ancestors; the first and last of them must be like any other."""
     auto = Auto(refinement=Refinement(tempering=CHEAP))

@@ -89,7 +89,7 @@ runs = {
 
 
 @given(**runs)
-@chosen(10)
+@chosen(6)
 def test_every_run(dim: int, draws: int, chains: int, seed: int, sampler: str, dtype: torch.dtype) -> None:
     """Shapes, values, counts, bits, nothing global, and a file that gives all of it back."""
     target, before = Pair(dim), state()

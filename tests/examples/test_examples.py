@@ -97,6 +97,7 @@ def test_radial_velocity(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert results["NUTS"].convergence.worst_rhat > 1.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gaussian_process", "star_cluster"])
 def test_two_explanations(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results, _ = run(name, tmp_path, capsys)

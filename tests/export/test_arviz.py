@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -160,13 +158,3 @@ def test_a_wrong_folder_is_named(tmp_path: Path) -> None:
         write_netcdf(result(), tmp_path / "no" / "run.nc")
     with pytest.raises(ValueError, match="got the folder"):
         write_netcdf(result(), tmp_path)
-
-
-def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
-    code = (
-        "import sys, rdmc.result, rdmc.plot, rdmc.progress, rdmc.cli\n"
-        "heavy = {'arviz', 'matplotlib', 'jax', 'sklearn', 'scipy', 'xarray', 'pandas'} & set(sys.modules)\n"
-        "sys.exit(f'imported {heavy}' if heavy else 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
-    assert done.returncode == 0, done.stderr

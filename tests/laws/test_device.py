@@ -28,6 +28,7 @@ from tests.laws.cases import (
     near_skewed,
     surrogate,
 )
+from tests.marks import slow
 
 META = torch.device("meta")
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -88,8 +89,15 @@ def test_a_step_and_its_adaptation(case: KernelCase, dtype: torch.dtype) -> None
     assert info.nonfinite.shape == (3, B) and tuning.device == META
 
 
-@DTYPES
-@pytest.mark.parametrize("device", [META, torch.device("cpu")], ids=str)
+@pytest.mark.parametrize(
+    ("device", "dtype"),
+    [
+        (META, torch.float32),
+        (torch.device("cpu"), torch.float64),
+        *slow((META, torch.float64), (torch.device("cpu"), torch.float32)),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("case", INNER, ids=name_of)
 def test_inner_draws(case: InnerCase, device: torch.device, dtype: torch.dtype) -> None:
     sampler = short(case.sampler) if device == META else case.sampler

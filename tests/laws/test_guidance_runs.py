@@ -59,7 +59,7 @@ def test_same_seed_same_bits_and_all_evaluations_are_counted() -> None:
     def run(seed: int) -> rdmc.Result:
         sampler = Guidance(watched(prior), 1.0, SHORT)
         return rdmc.sample(
-            watched(posterior), draws=100, chains=2, sampler=sampler, seed=seed, progressbar=False, compile=False
+            watched(posterior), draws=30, chains=2, sampler=sampler, seed=seed, progressbar=False, compile=False
         )
 
     first = run(1)
@@ -76,7 +76,7 @@ def test_same_seed_same_bits_and_all_evaluations_are_counted() -> None:
 def test_an_executor_gives_the_same_bits() -> None:
     prior, posterior = two_and_three()
     sampler = Guidance(density_of(prior), 0.7, SHORT)
-    options: dict[str, Any] = {"draws": 40, "chains": 3, "sampler": sampler, "progressbar": False}
+    options: dict[str, Any] = {"draws": 20, "chains": 2, "sampler": sampler, "progressbar": False}
     alone = rdmc.sample(density_of(posterior), **options)
     with ThreadPoolExecutor(1) as pool:
         spread = rdmc.sample(density_of(posterior), executor=pool, **options)
@@ -88,7 +88,7 @@ class _Killed(BaseException):
     """Ends a run as a signal would."""
 
 
-@pytest.mark.parametrize("kind", ["guidance", "power"])
+@pytest.mark.parametrize("kind", ["power", *slow("guidance")])
 def test_a_run_that_was_cut_off_goes_on_and_another_prior_is_refused(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,7 +138,11 @@ def test_the_repr_has_no_address() -> None:
 
 @pytest.mark.parametrize(
     "inner",
-    [GuidedChains(2, 2), Importance(8, FromSurrogate(), gradients=True), Chains()],
+    [
+        GuidedChains(2, 1, witnesses=2),
+        Importance(8, FromSurrogate(), gradients=True),
+        Chains(chains=2, burn_in=1, steps=2),
+    ],
     ids=lambda x: type(x).__name__,
 )
 @pytest.mark.parametrize("g", [-0.4, *slow(0.0, 1.5)])

@@ -102,6 +102,7 @@ def test_draws_have_the_moments_of_the_product(g: float) -> None:
         assert abs(float(mean.mean()) - alone.mean) > 0.05
 
 
+@pytest.mark.slow
 def test_from_two_callables_alone() -> None:
     """Modes and all."""
     prior = GaussianMixture.isotropic(

@@ -25,10 +25,11 @@ from rdmc.reverse import RDMC
 from rdmc.rng import Streams
 from rdmc.sampler import Plan
 from rdmc.schedule import Fitted, Fixed
-from rdmc.score import MinimumVariance, SteinControlVariate, TargetScore, Tweedie
+from rdmc.score import MinimumVariance, ScoreEstimator, SteinControlVariate, TargetScore, Tweedie
 from rdmc.start import LangevinStart, MatchedNormal
 from rdmc.steps import Ancestral, Bridge, EulerMaruyama, Exponential, Heun, Multistep, Step
 from rdmc.survey import Known, Survey
+from tests.laws.cases import name_of
 from tests.marks import crossed
 from tests.stats import assert_moments, assert_within
 
@@ -170,9 +171,8 @@ INNER = (
 )
 
 
-@pytest.mark.parametrize(("inner", "step"), crossed(INNER, STEPS, GuidedChains, Heun))
-def test_a_whole_outer_step_never_waits_for_the_device(inner: InnerSampler, step: Step) -> None:
-    """Inner chains, adaptation, estimate and step on `meta`: host reads, data-dependent shapes and mixed devices raise there."""
+def outer_step(inner: InnerSampler, step: Step, estimator: ScoreEstimator) -> None:
+    """Two levels and a start on `meta`."""
     meta = torch.device("meta")
     target = targets.two_modes(3).to(device=meta)
     density = Density(target.log_density, 3, target.value_and_grad, device=meta)
@@ -182,17 +182,27 @@ def test_a_whole_outer_step_never_waits_for_the_device(inner: InnerSampler, step
         k, k[:, None].expand(2, 3), torch.eye(3, device=meta, dtype=F).expand(2, 3, 3), k[:, None].expand(2, 3)
     )
     survey = Survey(affine, surrogate, k, k, 0.0)
-    for estimator in (Tweedie(), TargetScore(), SteinControlVariate(), MinimumVariance()):
-        sampler = RDMC(Fixed(EDM(3.0), LogSNRGrid(3, 0.5)), inner, step, estimator, pilot=None)
-        detail = sampler.prepare(density, 0, Journal(density.counter)).detail
-        plan = Plan(survey, detail)
-        rng = Streams.seeded(0, [4, 3], [(0, 0), (0, 1)], device=meta)
-        state = sampler.start(density, plan, rng, 7)
-        for _ in range(2):
-            state = sampler.advance(density, plan, state, rng)
-        assert state.x_t.device.type == "meta" and state.x_t.shape == (7, 3)
+    sampler = RDMC(Fixed(EDM(3.0), LogSNRGrid(3, 0.5)), inner, step, estimator, pilot=None)
+    detail = sampler.prepare(density, 0, Journal(density.counter)).detail
+    plan = Plan(survey, detail)
+    rng = Streams.seeded(0, [4, 3], [(0, 0), (0, 1)], device=meta)
+    state = sampler.start(density, plan, rng, 7)
+    for _ in range(2):
+        state = sampler.advance(density, plan, state, rng)
+    assert state.x_t.device.type == "meta" and state.x_t.shape == (7, 3)
     x_T = LangevinStart(1).draw(EDM(3.0), None, 3, lambda x, t: sampler.look(density, plan, x, t, rng, None)[0], rng)
     assert x_T.shape == MatchedNormal().draw(EDM(3.0), surrogate, 3, lambda x, t: None, rng).shape  # type: ignore[arg-type,return-value]
+
+
+@pytest.mark.parametrize(("inner", "step"), crossed(INNER, STEPS, GuidedChains, Heun))
+def test_a_whole_outer_step_never_waits_for_the_device(inner: InnerSampler, step: Step) -> None:
+    """Inner chains, adaptation, estimate and step on `meta`: host reads, data-dependent shapes and mixed devices raise there."""
+    outer_step(inner, step, SteinControlVariate())
+
+
+@pytest.mark.parametrize("estimator", [Tweedie(), TargetScore(), MinimumVariance()], ids=name_of)
+def test_no_estimate_waits_for_the_device(estimator: ScoreEstimator) -> None:
+    outer_step(INNER[0], Bridge(), estimator)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,7 +218,7 @@ class Reads:
 
 def test_a_host_read_in_a_step_would_be_caught() -> None:
     with pytest.raises((RuntimeError, NotImplementedError)):
-        test_a_whole_outer_step_never_waits_for_the_device(INNER[0], Reads())  # type: ignore[arg-type]
+        outer_step(INNER[0], Reads(), Tweedie())  # type: ignore[arg-type]
 
 
 def test_trace_has_one_row_a_level_and_adds_up() -> None:

@@ -43,7 +43,8 @@ def run(log_density: object, **options: object) -> rdmc.Result:
     return rdmc.sample(log_density, **options)  # type: ignore[arg-type]
 
 
-CHEAP = ["auto", "rdmc", "ula", "mala", "hmc"]
+CHEAP = ["auto", "rdmc", "mala", *slow("ula", "hmc")]
+SHORT = LongChains(ULA(), budget=15)
 
 
 @pytest.mark.parametrize("sampler", CHEAP)
@@ -96,7 +97,9 @@ def test_dtype_is_honoured(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kernel", "allowance"), [(MALA(), 0.0), (HMC(), 0.0), (ULA(step_size=0.05), 0.06)], ids=lambda v: type(v).__name__
+    ("kernel", "allowance"),
+    [(MALA(), 0.0), *slow((HMC(), 0.0), (ULA(step_size=0.05), 0.06))],
+    ids=lambda v: type(v).__name__,
 )
 def test_long_chains_have_the_right_moments(kernel: object, allowance: float) -> None:
     """ULA's allowance is its bias on this target at this step, 1/(1 - h/2) - 1 in variance and its skewness."""
@@ -177,12 +180,12 @@ def test_a_density_without_support_is_named() -> None:
 
 def test_strict_raises_with_the_result() -> None:
     with pytest.raises(SamplingWarningError) as caught:
-        rdmc.sample(targets.two_modes(8), draws=50, sampler="ula", progressbar=False, strict=True)
+        rdmc.sample(targets.two_modes(8), draws=50, sampler=SHORT, progressbar=False, strict=True)
     assert caught.value.result.samples.shape == (4, 50, 8)  # type: ignore[attr-defined]
 
 
 def test_whoever_watches_is_told_once_with_remedy_and_page() -> None:
-    options = {"draws": 50, "sampler": "ula"}
+    options = {"draws": 50, "sampler": SHORT}
     with pytest.warns(SamplingWarning) as told:
         result = rdmc.sample(targets.two_modes(8), progressbar=True, **options)
     assert len(told) == 1 and told[0].filename == __file__
