@@ -23,8 +23,8 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "student": lambda: targets.student_mixture(10),
     "entropic": lambda: targets.entropic_pair(5),
 }
-QUICK = ("two-modes", "student", "entropic")
-PLAIN_ONLY = ("banana", "eight-schools")
+QUICK = ("two-modes", "entropic")
+PLAIN_ONLY = ("student", "eight-schools")
 CASES = [
     pytest.param(
         name,

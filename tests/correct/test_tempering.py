@@ -19,6 +19,7 @@ from rdmc.particles import ancestral_variance, systematic
 from rdmc.student import StudentMixture
 from tests.correct.cases import as_target, gaussian_law, pair, streams
 from tests.laws.cases import F, generator, spd
+from tests.marks import slow
 from tests.stats import assert_within
 
 LOG_Z = 3.0
@@ -77,7 +78,7 @@ def many(name: str) -> tuple[Tensor, Tensor]:
     return ratio, torch.stack([stages[-1].spread for _, stages in runs])
 
 
-@pytest.mark.parametrize("name", ["shifted", "lopsided"])
+@pytest.mark.parametrize("name", ["lopsided", *slow("shifted")])
 def test_evidence_on_a_fixed_ladder_is_unbiased(name: str) -> None:
     ratio, _ = many(name)
     assert_within(ratio.mean(), 1.0, ratio.std() / len(ratio) ** 0.5, len(ratio), k=4.0, label=f"{name} Z")
@@ -100,7 +101,7 @@ def test_the_variance_of_an_importance_sample_is_known_in_closed_form() -> None:
     assert float(ancestral_variance(log_weight[None], one_ancestor[None])) == pytest.approx(1.0, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["shifted", "lopsided"])
+@pytest.mark.parametrize("name", ["shifted", *slow("lopsided")])
 def test_the_error_that_a_wrong_reference_leaves_falls_as_n_to_minus_a_half(name: str) -> None:
     """Root mean square over 60 populations of the error of a probability; 16 times the particles, a quarter of it.
 

@@ -37,6 +37,7 @@ from tests.laws.budget_cases import (
     target_of,
     widened,
 )
+from tests.marks import slow
 
 FIRST_ORDER: tuple[Step, ...] = (EulerMaruyama(), Exponential(), Ancestral())
 
@@ -93,7 +94,7 @@ def test_bad_start_on_a_gaussian(d: int) -> None:
     assert any("lower bound" in note for note in budget.notes)
 
 
-@pytest.mark.parametrize("d", [1, 2, 5])
+@pytest.mark.parametrize("d", [2, *slow(1, 5)])
 def test_noisy_score_on_a_gaussian(d: int) -> None:
     target, sd, step = target_of(d), 1.5, Exponential()
     mixture = mixture_of(target)

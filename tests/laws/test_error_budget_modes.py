@@ -27,10 +27,11 @@ from rdmc.survey import Known
 from tests.exact.gaussian import Gaussian, push
 from tests.laws.budget_cases import FACTOR, F, Off, close, divergence, run
 from tests.laws.budget_pair import GRID, PAIR, WEIGHT, WIDTH, M, S, between, moved, noised, normal
+from tests.marks import slow
 
 
 @pytest.mark.parametrize("step", [Exponential(), Ancestral()], ids=lambda step: type(step).__name__)
-@pytest.mark.parametrize("levels", [6, 15, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("levels", [6, *slow(15, 40)])
 def test_coarse_grid_on_two_modes(step: Step, levels: int) -> None:
     result, process, times = run(PAIR, step, levels, 3.0)
     budget, p, paths = result.error_budget(), noised(process, times[0]), 0.0

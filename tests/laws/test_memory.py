@@ -9,6 +9,7 @@ from torch import Tensor
 import rdmc
 from rdmc.density import Density
 from rdmc.memory import budget, bytes_per_point, rows_within
+from tests.marks import slow
 
 POINTS = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 ROWS = 10_000
@@ -81,7 +82,7 @@ def test_a_loop_keeps_to_the_users_budget(memory: int) -> None:
     assert rows <= rows_within(density, budget(torch.device("cpu")), POINTS)
 
 
-@pytest.mark.parametrize(("sampler", "draws"), [("auto", 60), ("rdmc", 60), ("mala", 15)])
+@pytest.mark.parametrize(("sampler", "draws"), [("auto", 60), ("rdmc", 60), *slow(("mala", 15))])
 def test_a_run_in_small_parts_has_the_same_bits(sampler: str, draws: int) -> None:
     whole, parts = Watched(), Watched()
     one = rdmc.sample(whole, 8, draws, 2, sampler, progressbar=False)

@@ -24,6 +24,7 @@ from rdmc.schedule import Fixed
 from rdmc.start import LangevinStart
 from rdmc.survey import Known
 from tests.exact.guided import GuidedPair, Moments
+from tests.marks import slow
 from tests.stats import assert_within
 
 F = torch.float64
@@ -87,7 +88,7 @@ def test_the_constant_is_unbiased_over_cheap_runs(g: float, factor: float, thres
     assert abs(ratio - 1.0) < 3.0 * result.log_evidence_mcse
 
 
-@pytest.mark.parametrize("g", [-0.5, 0.0, 0.7])
+@pytest.mark.parametrize("g", [0.7, *slow(-0.5, 0.0)])
 def test_draws_have_the_moments_of_the_product(g: float) -> None:
     result = run(sampler(g), draws=1000, chains=12)
     _, product = truth(g)

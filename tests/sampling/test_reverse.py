@@ -65,7 +65,7 @@ def draws_of(mixture: GaussianMixture, sampler: RDMC, n: int = 4000, seed: int =
 EXACT = Importance(24, FromSurrogate())
 
 
-@pytest.mark.parametrize(("step", "process"), crossed(STEPS, PROCESSES, Heun, EDM))
+@pytest.mark.parametrize(("step", "process"), crossed(STEPS, PROCESSES, Bridge, EDM))
 def test_exact_posterior_draws_give_the_target(step: Step, process: object) -> None:
     """Every step and process, with the score from 24 exact draws. Allowance: the grid's error of a first-order step at K = 60."""
     mixture = gaussian()

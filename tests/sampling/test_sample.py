@@ -118,7 +118,7 @@ def test_long_chains_have_the_right_moments(kernel: object, allowance: float) ->
     assert_within(variances.mean(0), torch.pi**2 / 6, variances.std(0) / 24**0.5, allowance=3 * allowance)
 
 
-@pytest.mark.parametrize("before", [30, 42, 57, *slow(33, 36, 39, 45, 48, 51, 54)])
+@pytest.mark.parametrize("before", [42, *slow(30, 33, 36, 39, 45, 48, 51, 54, 57)])
 def test_ctrl_c_returns_what_is_there(before: int) -> None:
     """At whatever call of the last few dozen it comes: in the middle of a level, between levels, between batches."""
     calls, last = [0], [math.inf]

@@ -12,7 +12,7 @@ import pytest
 from tests.marks import slow
 
 
-@pytest.mark.parametrize("kills", [6, *slow(20)])
+@pytest.mark.parametrize("kills", [3, *slow(20)])
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_runs_killed_at_random_moments_are_resumed_to_the_same_bits(kills: int, tmp_path: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
