@@ -16,7 +16,7 @@ from rdmc.assembly import joined_evidence
 from rdmc.baselines import NUTS, AnnealedLangevin, Ensemble, ParallelTempering, TemperedSMC
 from rdmc.sampler import Block, Unit
 from tests.baselines.cases import BASELINES, BaselineCase, run
-from tests.laws.cases import SKEWED_MEAN, SKEWED_VARIANCE, name_of, skewed
+from tests.laws.cases import SKEWED_MEAN, SKEWED_VARIANCE, skewed
 from tests.stats import assert_within
 
 NEW = [case for case in BASELINES if case.name not in ("ula", "mala", "hmc")]
@@ -64,7 +64,9 @@ def test_moments_of_a_skewed_law_and_the_budget(case: BaselineCase, dim: int) ->
     assert cost(result) >= 0.7 * case.budget * case.draws * case.chains
 
 
-@pytest.mark.parametrize("case", NEW, ids=name_of)
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, id=c.name, marks=[pytest.mark.slow] if c.name == "tempered-smc" else []) for c in NEW]
+)
 def test_a_seed_fixes_the_bits_and_nothing_global_is_touched(case: BaselineCase) -> None:
     if case.extra:
         pytest.importorskip(case.extra)

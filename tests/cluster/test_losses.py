@@ -56,6 +56,7 @@ def test_a_killed_process_is_replaced(serial: dict[str, Any], total: int, tmp_pa
         survives(executor, tmp_path / "mark", moment, serial["rdmc"])
 
 
+@pytest.mark.slow
 def test_a_killed_loky_process_is_replaced(serial: dict[str, Any], total: int, tmp_path: Path) -> None:
     loky = pytest.importorskip("loky", reason="needs the package loky")
     survives(lambda: loky.get_reusable_executor(1), tmp_path / "mark", total // 2, serial["rdmc"])

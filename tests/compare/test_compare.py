@@ -20,6 +20,7 @@ from rdmc.errors import DensityError
 from rdmc.kernels import MALA, ULA
 from rdmc.pilot import Pilot
 from tests.compare.cases import PAIR, Exact, Failing, Interrupted, Watched, hidden
+from tests.marks import slow
 
 PILOT = Pilot(starts=16, rounds=3)
 ULA_CHAINS = LongChains(ULA(0.1), pilot=PILOT)
@@ -128,7 +129,7 @@ def test_notes_say_what_a_sampler_could_not_have_told() -> None:
     assert "no problem reported, yet" in said[0]
 
 
-@pytest.mark.parametrize(("name", "budget"), [("rdmc", 60), ("rdmc", 400), ("rdmc-published", 400), ("ula", 60)])
+@pytest.mark.parametrize(("name", "budget"), [("rdmc", 60), *slow(("rdmc", 400), ("rdmc-published", 400), ("ula", 60))])
 def test_the_budget_is_kept(name: str, budget: int) -> None:
     sampler = {"rdmc": REVERSE, "ula": ULA_CHAINS}.get(name, name)
     found = compare([sampler], budget=budget, draws=150, chains=2)

@@ -21,6 +21,7 @@ from rdmc.sampler import pilot_streams
 from rdmc.trail import Trail
 from tests.correct.cases import streams
 from tests.laws.cases import F, generator
+from tests.marks import slow
 
 
 def random_affine(dim: int, seed: int, spread: float = 1.0) -> Affine:
@@ -97,7 +98,7 @@ def seen(f: Density, one: First) -> tuple[float, float]:
     return float(forward_efficiency(ratio)), float(log_mean_exp(ratio) + one.survey.affine.log_det())
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, *slow(1)])
 def test_where_a_peak_has_a_kink_gradients_tell_the_scale(seed: int) -> None:
     f, *others, match = kinked(seed)
     (share, evidence), *before = (seen(f, one) for one in (match, *others))

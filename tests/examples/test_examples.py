@@ -49,6 +49,7 @@ def assert_weights(result: rdmc.Result, target: targets.Target) -> None:
     assert bool(((mean - truth).abs() < 5.0 * error + 1.0 / label.numel()).all())
 
 
+@pytest.mark.slow
 def test_galaxies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results, _ = run("galaxies", tmp_path, capsys)
     assert_weights(results["rdmc"], targets.galaxies())  # six labellings, each 1/6

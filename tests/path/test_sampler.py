@@ -29,6 +29,7 @@ from rdmc.rng import Streams
 from rdmc.sampler import Plan
 from rdmc.survey import Known
 from tests.laws.cases import as_target, bimodal
+from tests.marks import slow
 from tests.path.runs import KERNELS, blocks, heavy, short
 from tests.stats import assert_within
 
@@ -142,7 +143,7 @@ def test_default_on_modes_of_unequal_weight() -> None:
     assert result.gradient_evaluations > 16 * (levels - 1) * 4 * 512
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, *slow(2, 3)])
 def test_refit_finds_what_the_optimum_does_not_show(seed: int) -> None:
     """In the logarithm of the width across the bend, at least half of what the pilot lacks (or, in some searches, has too much)."""
     target = targets.banana(2)

@@ -47,20 +47,14 @@ def _log_z_by_importance(target: Target, pilot: torch.Tensor, n: int, seed: int)
     return ratio.log() + top, mcse / ratio
 
 
-IMPORTANCE = [
-    name
-    for name in NAMES
-    if case(name).log_z is not None
-    and case(name).can_sample
-    and case(name).dim <= 10
-    and not name.startswith(("student_mixture", "funnel", "eight_schools-centred", "banana"))
-]
+POOR = ("student_mixture", "funnel", "eight_schools-centred", "banana")  # too far from a normal law
 
 
-@pytest.mark.parametrize("name", IMPORTANCE)
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith(POOR)])
 def test_log_z_by_importance_sampling(name: str) -> None:
     target = case(name)
-    assert target.log_z is not None
+    if target.log_z is None or not target.can_sample or target.dim > 10:
+        pytest.skip("no exact draws in few dimensions, or no known constant")
     estimate, mcse = _log_z_by_importance(target, target.sample(8000, seeded(21)), 20000, 22)
     print(f"{name}: log Z {estimate:.5f}, stated {target.log_z:.5f}, standard error {mcse:.5f}")
     assert mcse < 0.1, f"the proposal is too poor to judge: standard error {mcse:.3f}"
