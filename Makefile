@@ -4,8 +4,6 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WHOLE := $(VENV)/.whole
-SMOKES := $(addprefix smoke-,sbc distill unlike auto calibration speed path_weights published quality peers speed_float32 \
-	scale precision closed_form control_variate gpu)
 # modules are compiled when they are first imported: most of a large library never is
 INSTALL := pip install --quiet --no-compile
 TOGETHER := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
@@ -13,11 +11,11 @@ TOGETHER := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 # the tensors are small: more threads would wait more than work, and two checks run at a time
 export OMP_NUM_THREADS := 1
 
-.PHONY: test demo docs lint types unit cluster smoke $(SMOKES) arviz1 clean
+.PHONY: test demo docs lint types unit cluster smoke arviz1 clean
 
 # checks of one process run two at a time, the longest first; then the tests, which have a process for every core
 test:
-	$(MAKE) -j2 $(TOGETHER) arviz1 lint types docs cluster smoke
+	$(MAKE) -j2 $(TOGETHER) arviz1 lint cluster types smoke docs
 	$(MAKE) unit
 
 demo: $(STAMP)
@@ -70,10 +68,8 @@ unit: $(WHOLE)
 cluster: $(WHOLE)
 	$(BIN)/python -m pytest -m "cluster and not slow" tests/cluster
 
-smoke: $(SMOKES)
-
-$(SMOKES): smoke-%: $(WHOLE)
-	$(BIN)/python -m benchmarks.$* --smoke
+smoke: $(WHOLE)
+	$(BIN)/python -m benchmarks.smoke
 
 clean:
 	rm -rf $(VENV) $(VENV312) demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import smoke
+
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     (
@@ -141,6 +143,11 @@ def test_targets_stand_alone(path: Path) -> None:
 def test_files_are_small(folder: str) -> None:
     long = {str(path): n for path in (ROOT / folder).rglob("*.py") if (n := len(path.read_text().splitlines())) > 300}
     assert not long
+
+
+def test_every_benchmark_is_tried() -> None:
+    own = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if 'add_argument("--smoke"' in path.read_text()}
+    assert own - {"speed_peers"} == set(smoke.NAMES)
 
 
 def test_import_is_light() -> None:
