@@ -11,24 +11,10 @@ import importlib
 import sys
 import time
 
-NAMES = [
-    "sbc",
-    "distill",
-    "unlike",
-    "auto",
-    "calibration",
-    "speed",
-    "path_weights",
-    "published",
-    "quality",
-    "peers",
-    "speed_float32",
-    "scale",
-    "precision",
-    "closed_form",
-    "control_variate",
-    "gpu",
-]
+NAMES = (
+    *("sbc", "distill", "unlike", "auto", "calibration", "speed", "path_weights", "published", "quality", "peers"),
+    *("speed_float32", "scale", "precision", "closed_form", "control_variate", "gpu"),
+)
 
 
 def main() -> None:
