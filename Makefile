@@ -4,7 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WHOLE := $(VENV)/.whole
-# modules are compiled when they are first imported: most of a large library never is
+# modules are compiled when they are first imported, as most of a large library never is, and kept, whatever the environment says:
+# every process of the checks would compile them anew
+export PYTHONDONTWRITEBYTECODE :=
 INSTALL := pip install --quiet --no-compile
 TOGETHER := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
