@@ -65,7 +65,7 @@ def test_moments_of_a_skewed_law_and_the_budget(case: BaselineCase, dim: int) ->
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(c, id=c.name, marks=[pytest.mark.slow] if c.name == "tempered-smc" else []) for c in NEW]
+    "case", [pytest.param(c, id=c.name, marks=[pytest.mark.slow] if c.extra == "blackjax" else []) for c in NEW]
 )
 def test_a_seed_fixes_the_bits_and_nothing_global_is_touched(case: BaselineCase) -> None:
     if case.extra:
