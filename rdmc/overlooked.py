@@ -55,13 +55,13 @@ def shares_overlooked(atlas: Atlas, x: Tensor, value: Tensor, widths: Sequence[f
     tops = [float(mass[k] - (w * atlas.sd[k]).log().sum()) + math.log(_MASS) for w in widths]
     bars = [torch.where(inside, half + w**2 * (value - top), torch.inf) for w, top in zip(widths, tops, strict=True)]
     best = [torch.full_like(half[place], -torch.inf) for _ in widths]
-    own = place.tolist()
+    at, own = u[place], place.tolist()
     for first in range(0, len(x), _BLOCK):
         low, high = bisect_left(own, first), bisect_left(own, first + _BLOCK)
         itself = list(range(low, high)), [j - first for j in own[low:high]]
         block = u[first : first + _BLOCK].T
         for i, bar in enumerate(bars):
-            clear = torch.addmm(-bar[first : first + _BLOCK], u[place], block)
+            clear = torch.addmm(-bar[first : first + _BLOCK], at, block)
             clear[itself] = -torch.inf  # a place is not to be seen from itself
             best[i] = torch.maximum(best[i], clear.amax(1))
     shares = []
