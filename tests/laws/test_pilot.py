@@ -125,16 +125,16 @@ def test_a_survey_seen_in_other_coordinates_is_the_same_survey() -> None:
 
 
 def test_modes_of_unlike_volume_are_told_in_any_coordinates() -> None:
-    """Half of the mass at each of two volumes that differ by a factor of 2^3 = 8: a standard deviation of log(8) / 2."""
+    """Masses .2 and .8 at two volumes that differ by a factor of 2^3 = 8: a standard deviation of sqrt(.2 * .8) log(8)."""
     mixture = GaussianMixture.isotropic(
         torch.tensor([[0.0, 0.0, 0.0], [50.0, 0.0, 0.0]], dtype=F),
         torch.tensor([1.0, 2.0], dtype=F),
-        torch.ones(2, dtype=F),
+        torch.tensor([1.0, 4.0], dtype=F),
     )
     zeros = torch.zeros(2, dtype=F)
     survey = Survey(Affine.identity(3), mixture, zeros, zeros, 0.0)
     for seen in (survey, survey.whitened()):
-        assert math.isclose(seen.unlike, 0.5 * math.log(8.0), rel_tol=1e-9)
+        assert math.isclose(seen.unlike, 0.4 * math.log(8.0), rel_tol=1e-9)
 
 
 def test_what_is_known_needs_no_pilot() -> None:
