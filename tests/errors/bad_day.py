@@ -12,6 +12,7 @@ from torch import Tensor
 
 import rdmc
 from rdmc.errors import DensityError
+from tests.quick import QUICK
 
 __all__ = ["Holds", "Refused", "Statistics", "Told", "fraction", "moments", "normal", "normal_moments", "run"]
 
@@ -117,10 +118,6 @@ class Told:
 
 LOG_Z = math.log(2.0 * math.pi)
 """Of the standard normal density in the plane."""
-
-
-QUICK = rdmc.Auto(pilot=rdmc.Pilot(scan=4))
-"""The default with a ninth of the points scanned, which these tables aren't about."""
 
 
 def run(log_density: Any, dim: Any = 2, **options: Any) -> rdmc.Result:

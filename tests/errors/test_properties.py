@@ -22,7 +22,8 @@ from rdmc.kernels import HMC, MALA, ULA
 from rdmc.mixture import GaussianMixture
 from rdmc.reverse import RDMC
 from rdmc.survey import Known
-from tests.errors.bad_day import QUICK, normal
+from tests.errors.bad_day import normal
+from tests.quick import QUICK
 
 SAMPLERS: dict[str, Any] = {
     "auto": QUICK,

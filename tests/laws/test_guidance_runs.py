@@ -15,7 +15,6 @@ from torch import Tensor
 
 import rdmc
 import rdmc.journal
-from rdmc.coordinates import Affine
 from rdmc.density import Density
 from rdmc.errors import CheckpointError, DensityError, NonFiniteDensityError
 from rdmc.grid import LogSNRGrid
@@ -29,7 +28,8 @@ from rdmc.rng import Streams
 from rdmc.sampler import Plan
 from rdmc.schedule import Fixed
 from rdmc.steps import Bridge, Exponential, Heun
-from rdmc.survey import Known, Survey
+from rdmc.survey import Known
+from tests.exact import meta
 from tests.exact.guided import SHORT, Moments, density_of, isotropic, two_and_three
 from tests.marks import slow
 
@@ -147,20 +147,16 @@ def test_the_repr_has_no_address() -> None:
 )
 @pytest.mark.parametrize("g", [-0.4, *slow(0.0, 1.5)])
 def test_a_whole_level_never_waits_for_the_device(inner: Any, g: float) -> None:
-    meta = torch.device("meta")
-    k = torch.zeros(2, device=meta, dtype=F)
-    mixture = GaussianMixture(
-        k, k[:, None].expand(2, 3), torch.eye(3, device=meta, dtype=F).expand(2, 3, 3), k[:, None].expand(2, 3)
-    )
-    density = Density(mixture.log_prob, 3, mixture.value_and_grad, device=meta)
+    survey = meta.survey(3)
+    mixture = survey.surrogate
+    density = Density(mixture.log_prob, 3, mixture.value_and_grad, device=meta.META)
     for step in (Bridge(), Exponential(), Heun()):
         reverse = RDMC(Fixed(EDM(3.0), LogSNRGrid(3, 0.5)), inner, step, pilot=None)
         sampler = Guidance(density, g, reverse)
         process, times = reverse.schedule.plan(None)
-        survey = Survey(Affine.identity(3, device=meta), mixture, k, k, 0.0)
         setting = Setting(survey.affine, process, times, density, survey, survey, mixture)
         plan = Plan(survey, setting)
-        rng = Streams.seeded(0, [4, 3], [(0, 0), (0, 1)], device=meta)
+        rng = Streams.seeded(0, [4, 3], [(0, 0), (0, 1)], device=meta.META)
         state = sampler.start(density, plan, rng, 7)
         for _ in range(3):
             state = sampler.advance(density, plan, state, rng)

@@ -10,7 +10,6 @@ from torch import Tensor
 
 import rdmc
 import targets
-from rdmc.coordinates import Affine
 from rdmc.density import Density
 from rdmc.diagnostics import mode_weight_tv
 from rdmc.grid import LogSNRGrid
@@ -28,7 +27,8 @@ from rdmc.schedule import Fitted, Fixed
 from rdmc.score import MinimumVariance, ScoreEstimator, SteinControlVariate, TargetScore, Tweedie
 from rdmc.start import LangevinStart, MatchedNormal
 from rdmc.steps import Ancestral, Bridge, EulerMaruyama, Exponential, Heun, Multistep, Step
-from rdmc.survey import Known, Survey
+from rdmc.survey import Known
+from tests.exact import meta
 from tests.laws.cases import name_of
 from tests.marks import crossed
 from tests.stats import assert_moments, assert_within
@@ -173,25 +173,19 @@ INNER = (
 
 def outer_step(inner: InnerSampler, step: Step, estimator: ScoreEstimator) -> None:
     """Two levels and a start on `meta`."""
-    meta = torch.device("meta")
-    target = targets.two_modes(3).to(device=meta)
-    density = Density(target.log_density, 3, target.value_and_grad, device=meta)
-    affine = Affine.identity(3, device=meta)
-    k = torch.zeros(2, device=meta, dtype=F)
-    surrogate = GaussianMixture(
-        k, k[:, None].expand(2, 3), torch.eye(3, device=meta, dtype=F).expand(2, 3, 3), k[:, None].expand(2, 3)
-    )
-    survey = Survey(affine, surrogate, k, k, 0.0)
+    target = targets.two_modes(3).to(device=meta.META)
+    density = Density(target.log_density, 3, target.value_and_grad, device=meta.META)
+    survey = meta.survey(3)
     sampler = RDMC(Fixed(EDM(3.0), LogSNRGrid(3, 0.5)), inner, step, estimator, pilot=None)
     detail = sampler.prepare(density, 0, Journal(density.counter)).detail
     plan = Plan(survey, detail)
-    rng = Streams.seeded(0, [4, 3], [(0, 0), (0, 1)], device=meta)
+    rng = Streams.seeded(0, [4, 3], [(0, 0), (0, 1)], device=meta.META)
     state = sampler.start(density, plan, rng, 7)
     for _ in range(2):
         state = sampler.advance(density, plan, state, rng)
     assert state.x_t.device.type == "meta" and state.x_t.shape == (7, 3)
     x_T = LangevinStart(1).draw(EDM(3.0), None, 3, lambda x, t: sampler.look(density, plan, x, t, rng, None)[0], rng)
-    assert x_T.shape == MatchedNormal().draw(EDM(3.0), surrogate, 3, lambda x, t: None, rng).shape  # type: ignore[arg-type,return-value]
+    assert x_T.shape == MatchedNormal().draw(EDM(3.0), survey.surrogate, 3, lambda x, t: None, rng).shape  # type: ignore[arg-type,return-value]
 
 
 @pytest.mark.parametrize(("inner", "step"), crossed(INNER, STEPS, GuidedChains, Heun))

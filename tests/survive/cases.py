@@ -10,6 +10,7 @@ from torch import Tensor
 
 import rdmc
 import targets
+from tests.quick import QUICK
 
 PAIR = targets.two_modes(dim=8)
 
@@ -43,10 +44,6 @@ class Mortal:
         if self.last is not None and self.calls > self.last:
             self.last = None
             raise self.error("out of time")
-
-
-QUICK = rdmc.Auto(pilot=rdmc.Pilot(scan=4))
-"""The default with a ninth of the points scanned."""
 
 
 def run(density: Any, sampler: object = QUICK, **options: Any) -> rdmc.Result:

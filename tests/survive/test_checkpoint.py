@@ -16,7 +16,8 @@ from rdmc.checkpoint import Checkpoint
 from rdmc.errors import CheckpointError
 from rdmc.kernels import MALA
 from tests.marks import slow
-from tests.survive.cases import QUICK, Killed, Mortal, digest, run
+from tests.quick import QUICK
+from tests.survive.cases import Killed, Mortal, digest, run
 
 SAMPLERS = {
     "auto": QUICK,
