@@ -109,7 +109,6 @@ def test_nuts_is_blackjax_on_a_native_density() -> None:
                 np.testing.assert_allclose(path[step, c].numpy(), np.asarray(chain.position), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.slow
 def test_tempered_smc_is_blackjax_on_a_native_density() -> None:
     """The same particles and evidence increments to 1e-9 as BlackJAX's own top-level sampler on the same keys."""
     density = as_density(skewed(2))

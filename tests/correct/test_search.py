@@ -244,7 +244,7 @@ def test_modes_are_found_from_far_out_in_heavy_tails() -> None:
     assert sorted(target.mode_of(found.modes).unique().tolist()) == list(range(10))
 
 
-@pytest.mark.parametrize("seed", slow(0, 1, 2))
+@pytest.mark.parametrize("seed", [0, *slow(1, 2)])
 def test_modes_in_all_directions_are_found_from_two(seed: int) -> None:
     """In d = 50 two modes show their distance in one direction only; points as wide in all reach none but the widest."""
     base = targets.random_mixture(50, 10)
