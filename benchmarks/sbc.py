@@ -167,13 +167,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     a = parser.parse_args()
     torch.set_num_threads(1)
+    names, seeds, draws = (["logistic"], 1, 30) if a.smoke else (a.models.split(","), a.seeds, 250)
     store = Store(None if a.smoke else a.out / "sbc.jsonl")
     clock = time.perf_counter()
-    for seed in range(1 if a.smoke else a.seeds):
-        for name in ["logistic"] if a.smoke else a.models.split(","):
+    for seed in range(seeds):
+        for name in names:
             key = f"{name}/{seed}"
             if key not in store.records:
-                store.get(key, lambda name=name, seed=seed: run(MODELS[name], seed, 30 if a.smoke else 250))
+                store.get(key, lambda name=name, seed=seed: run(MODELS[name], seed, draws))
                 print(f"{time.perf_counter() - clock:.0f} s  {key}", flush=True)
     text = report(list(store.records.values()))
     print(f"\n{text}")
