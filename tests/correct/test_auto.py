@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from tests.correct.cases import pair, streams
 from tests.correct.test_tempering import CHEAP, LOG_Z, lopsided
 from tests.laws.cases import F
 from tests.marks import slow
+from tests.quick import QUICK
 from tests.stats import assert_within
 
 
@@ -193,7 +195,8 @@ def test_effort_buys_particles_and_moves() -> None:
 def test_a_tolerance_is_kept_and_changes_no_number_of_draws() -> None:
     """Over 12 seeds the errors have the size that was asked for, and so does what is reported of them."""
     tolerance = 0.01
-    results = [run(targets.two_modes(8), sampler=Auto(tolerance=tolerance), seed=seed) for seed in range(12)]
+    quick = replace(QUICK, tolerance=tolerance)
+    results = [run(targets.two_modes(8), sampler=quick, seed=seed) for seed in range(12)]
     assert {tuple(result.samples.shape) for result in results} == {(4, 40, 8)}
     reported = [result.log_evidence_mcse or math.nan for result in results]
     assert_within(sum(reported) / 12, tolerance, 0.06 * tolerance, label="reported error")

@@ -20,12 +20,16 @@ import torch
 
 from rdmc.density import Density
 from rdmc.guidance import Guidance
+from rdmc.inner import GuidedChains
 from rdmc.mixture import GaussianMixture
 from rdmc.pilot import Pilot
 from rdmc.process import ForwardProcess
+from rdmc.schedule import Fitted
 
 F = torch.float64
 SHORT = replace(Guidance.reverse, pilot=Pilot(starts=16, rounds=3, patience=1, scan=1))
+FEW_LEVELS = replace(SHORT, schedule=Fitted(end=0.2, ratio=2.0), inner=GuidedChains(rounds=2, steps=1))
+"""Where a test is about bits and counts and not about laws."""
 
 
 @dataclass(frozen=True)

@@ -196,7 +196,7 @@ def test_common_numbers_take_noise_out_of_the_difference() -> None:
         pair = Pair()
         alone: list[Any] = [None, None]
         shared, own = [], []
-        for repeat in range(24):
+        for repeat in range(16):
             seen = [look(sampler.reverse, g, tilted, plan, x_t, t, source, (repeat, 0), pair, None) for g in (1.0, 0.0)]
             pair = seen[0].warm
             shared.append(seen[0].estimate.mean - seen[1].estimate.mean)

@@ -30,7 +30,7 @@ from rdmc.schedule import Fixed
 from rdmc.steps import Bridge, Exponential, Heun
 from rdmc.survey import Known
 from tests.exact import meta
-from tests.exact.guided import SHORT, Moments, density_of, isotropic, two_and_three
+from tests.exact.guided import FEW_LEVELS, SHORT, Moments, density_of, isotropic, two_and_three
 from tests.marks import slow
 
 F = torch.float64
@@ -57,7 +57,7 @@ def test_same_seed_same_bits_and_all_evaluations_are_counted() -> None:
         return Density(value, 2, both)
 
     def run(seed: int) -> rdmc.Result:
-        sampler = Guidance(watched(prior), 1.0, SHORT)
+        sampler = Guidance(watched(prior), 1.0, FEW_LEVELS)
         return rdmc.sample(
             watched(posterior), draws=30, chains=2, sampler=sampler, seed=seed, progressbar=False, compile=False
         )
@@ -75,7 +75,7 @@ def test_same_seed_same_bits_and_all_evaluations_are_counted() -> None:
 
 def test_an_executor_gives_the_same_bits() -> None:
     prior, posterior = two_and_three()
-    sampler = Guidance(density_of(prior), 0.7, SHORT)
+    sampler = Guidance(density_of(prior), 0.7, FEW_LEVELS)
     options: dict[str, Any] = {"draws": 20, "chains": 2, "sampler": sampler, "progressbar": False}
     alone = rdmc.sample(density_of(posterior), **options)
     with ThreadPoolExecutor(1) as pool:
@@ -108,7 +108,7 @@ def test_a_run_that_was_cut_off_goes_on_and_another_prior_is_refused(
             return prior.value_and_grad(x + shift)
 
         own = Density(lambda x: prior.log_prob(x + shift), 2, prior_gradient)
-        guidance = Guidance(own, strength, SHORT)
+        guidance = Guidance(own, strength, FEW_LEVELS)
         sampler = guidance if kind == "guidance" else PowerPosterior(guidance)
         run_options = {"draws": 40, "chains": 2, "sampler": sampler, "progressbar": False, "compile": False} | options
         return rdmc.sample(density_of(posterior), **run_options), calls

@@ -69,7 +69,7 @@ def truth(g: float) -> tuple[float, Moments]:
 @pytest.mark.parametrize(
     ("g", "factor", "threshold", "runs"),
     [
-        (0.5, 1.3, 0.9, 60),
+        (0.5, 1.3, 0.9, 30),
         pytest.param(0.5, 1.3, 0.9, 200, marks=pytest.mark.slow),
         pytest.param(-0.6, 0.9, 0.0, 200, marks=pytest.mark.slow),
         pytest.param(-1.1, 1.1, 0.5, 200, marks=pytest.mark.slow),

@@ -29,6 +29,7 @@ from rdmc.kernels import HMC, MALA, ULA
 from rdmc.reverse import RDMC
 from rdmc.rng import SHARD_SIZE
 from tests.marks import slow
+from tests.quick import QUICK
 from tests.stats import assert_within
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,7 +109,7 @@ def test_long_chains_have_the_right_moments(kernel: object, allowance: float) ->
         dim=3,
         draws=200,
         chains=24,
-        sampler=LongChains(kernel, budget=40),  # type: ignore[arg-type]
+        sampler=LongChains(kernel, budget=40, pilot=QUICK.pilot),  # type: ignore[arg-type]
         progressbar=False,
     )
     assert result.gradient_evaluations / (200 * 24) < 45
