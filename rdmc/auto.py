@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rdmc.box import Box
 from rdmc.coordinates import InCoordinates
 from rdmc.correct.refine import STAGE_COLUMNS, Refined, Refinement
 from rdmc.correct.temper import Population, Stage
@@ -27,7 +28,7 @@ from rdmc.trail import Trail
 
 __all__ = ["Auto", "AutoState", "Prepared"]
 
-_REFINE_KEY = 0xFFFFFFFD  # streams that no (chain, shard) and no pilot can have
+_REFINE_KEY, _SUPPORT_KEY = 0xFFFFFFFD, 0xFFFFFFFC  # streams that no (chain, shard) and no pilot can have
 _LISTED = 256  # modes of the table, where symmetries make them innumerable
 _FEWEST = 256  # particles of a population, however few draws are wanted of it
 _MOST = 1_000_000  # particles that a tolerance may ask for
@@ -130,34 +131,49 @@ class Auto:
         """Locate and refine."""
         pilot = self.pilot.with_effort(self.effort) if isinstance(self.pilot, Pilot) else self.pilot
 
+        def support() -> Box | None:
+            if not isinstance(pilot, Pilot):  # what is known is of the user's coordinates
+                return None
+            key = [(_SUPPORT_KEY,)]
+            rng = Streams.seeded(seed, [pilot.starts], key, dtype=density.dtype, device=density.device)
+            return pilot.support(density, rng)
+
+        box = journal.step("support", support)
+        target = density if box is None else box.seen(density)
+
         def locate() -> tuple[Survey, tuple[Tensor, Tensor]]:
-            trail, rng = Trail(density), pilot_streams(density, seed, pilot.starts)
-            survey = pilot.search(trail, rng) if isinstance(pilot, Pilot) else pilot.run(trail, rng)
+            trail, rng = Trail(target), pilot_streams(density, seed, pilot.starts)
+            if isinstance(pilot, Pilot):
+                crowd = box.scattered if box is not None and box.kind == "box" else None
+                survey = pilot.search(trail, rng, crowd)
+            else:
+                survey = pilot.run(trail, rng)
             if not trail:  # what is known already took no ascent
                 trail.value_and_grad(survey.modes)
             trodden = trail.trodden()
-            if Folding.of(survey).holds(density, *trodden, rng):
+            if Folding.of(survey).holds(target, *trodden, rng):
                 return survey, trodden
             return replace(survey.all_images(_LISTED), symmetry=None), trodden
 
         survey, trodden = journal.step("locate", locate)
         folding = Folding.of(survey)
-        target = folding.folded(density)
+        target = folding.folded(target)
         trail = Trail(target, folding.at_home(*trodden))
         refined = self._scaled().run(target, survey.one_of_each(), trail, seed, _REFINE_KEY, journal)
         folding = Folding.of(survey, refined.survey.affine)
         stages = Table(
             {name: refined.stages[name] for name in STAGE_COLUMNS}
             | {"symmetries": [folding.order] * len(refined.stages)}
+            | {"support": ["all" if box is None else box.kind] * len(refined.stages)}
         )
         needed = 0.0 if self.tolerance is None else refined.trial.variance / self.tolerance**2
         found = folding.all_images(refined.survey, _LISTED)
-        return Plan(found, Prepared(refined, folding), stages, min(_MOST, math.ceil(needed)))
+        return Plan(found, Prepared(refined, folding), stages, min(_MOST, math.ceil(needed)), box)
 
     def start(self, density: Density, plan: Plan, rng: Streams, draws: int) -> AutoState:
         """Draws of the reference."""
         refined, folding = plan.detail.refined, plan.detail.folding
-        target = InCoordinates(folding.folded(density), refined.survey.affine)
+        target = InCoordinates(folding.folded(plan.unbounded(density)), refined.survey.affine)
         population = self._scaled().tempering.begin(target, refined.reference.law, rng)
         log_evidence = refined.survey.affine.log_det().expand(len(rng.sizes))
         return AutoState(population, 0, log_evidence, (), draws)
@@ -168,12 +184,13 @@ class Auto:
         before, clock = density.counter.gradients, time.perf_counter()
         rungs = refined.trial.ladder.rungs
         beta = rungs[state.rung - 1].beta if state.rung else 0.0
-        target = InCoordinates(folding.folded(density), refined.survey.affine)
+        unbounded = plan.unbounded(density)
+        target = InCoordinates(folding.folded(unbounded), refined.survey.affine)
         population, _, stage = self._scaled().tempering.step(
             target, refined.reference, state.population, beta, rungs[state.rung], rng
         )
         if state.rung + 1 == len(rungs):
-            population = population._replace(x=folding.anywhere(density, population.x, population.value, rng))
+            population = population._replace(x=folding.anywhere(unbounded, population.x, population.value, rng))
         first = 0 if state.rung else len(population.x)  # the draws of the reference were evaluated too
         cost = float(density.counter.gradients - before + first), time.perf_counter() - clock
         return replace(
@@ -194,7 +211,7 @@ class Auto:
         """The draws, in the order of their ancestors; of an unfinished population, the particles at their present temperature."""
         refined: Refined = plan.detail.refined
         rungs = refined.trial.ladder.rungs
-        x = refined.survey.affine.to_user(state.population.x)
+        x = plan.in_bounds(refined.survey.affine.to_user(state.population.x))
         populations = len(state.log_evidence)
         numbers = [torch.stack([part.double() for part in stage]).cpu().numpy() for stage, *_ in state.stages]
         columns = np.array(numbers).reshape(-1, len(Stage._fields), populations).transpose(1, 2, 0)

@@ -19,12 +19,12 @@ _BLOCK = 1024
 _MASS = 0.1
 
 
-def overlooked(atlas: Atlas, x: Tensor, value: Tensor) -> Overlooked:
+def overlooked(atlas: Atlas, x: Tensor, value: Tensor, first: int = 0) -> Overlooked:
     """Both shares (:func:`shares_overlooked`)."""
-    return Overlooked(*shares_overlooked(atlas, x, value, (0.5, 0.1)))
+    return Overlooked(*shares_overlooked(atlas, x, value, (0.5, 0.1), first))
 
 
-def shares_overlooked(atlas: Atlas, x: Tensor, value: Tensor, widths: Sequence[float]) -> list[float]:
+def shares_overlooked(atlas: Atlas, x: Tensor, value: Tensor, widths: Sequence[float], first: int = 0) -> list[float]:
     r"""Share of places at which a Gaussian mode would have doubled the density at none of the points that were looked at.
 
     The mode has the shape of the heaviest known one and a tenth of its mass. The places are some of the points themselves, of which
@@ -41,6 +41,7 @@ def shares_overlooked(atlas: Atlas, x: Tensor, value: Tensor, widths: Sequence[f
         x: ``(M, d)`` points.
         value: ``(M,)`` log density there.
         widths: Of the modes, in widths of the heaviest known one.
+        first: The first of the points that may be a place.
 
     Returns:
         The share for each width, or NaN if such a mode would stand out nowhere.
@@ -50,18 +51,18 @@ def shares_overlooked(atlas: Atlas, x: Tensor, value: Tensor, widths: Sequence[f
     u = (x - atlas.mean[k]) @ (atlas.axes[k] / atlas.sd[k])
     half = 0.5 * u.square().sum(1)
     inside = torch.isfinite(value)
-    place = torch.linspace(0, len(x) - 1, min(_PLACES, len(x)), device=x.device).long()
+    place = torch.linspace(first, len(x) - 1, min(_PLACES, len(x) - first), device=x.device).long()
     place = place[inside[place]]
     tops = [float(mass[k] - (w * atlas.sd[k]).log().sum()) + math.log(_MASS) for w in widths]
     bars = [torch.where(inside, half + w**2 * (value - top), torch.inf) for w, top in zip(widths, tops, strict=True)]
     best = [torch.full_like(half[place], -torch.inf) for _ in widths]
     at, own = u[place], place.tolist()
-    for first in range(0, len(x), _BLOCK):
-        low, high = bisect_left(own, first), bisect_left(own, first + _BLOCK)
-        itself = list(range(low, high)), [j - first for j in own[low:high]]
-        block = u[first : first + _BLOCK].T
+    for begin in range(0, len(x), _BLOCK):
+        low, high = bisect_left(own, begin), bisect_left(own, begin + _BLOCK)
+        itself = list(range(low, high)), [j - begin for j in own[low:high]]
+        block = u[begin : begin + _BLOCK].T
         for i, bar in enumerate(bars):
-            clear = torch.addmm(-bar[first : first + _BLOCK], at, block)
+            clear = torch.addmm(-bar[begin : begin + _BLOCK], at, block)
             clear[itself] = -torch.inf  # a place is not to be seen from itself
             best[i] = torch.maximum(best[i], clear.amax(1))
     shares = []

@@ -8,6 +8,7 @@ cost efficiency and not correctness.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,6 +17,8 @@ from torch import Tensor
 from rdmc.approach import climb, coordinates, doggedly, require_arrival, require_finite_mass
 from rdmc.arguments import whole
 from rdmc.atlas import TAIL, Atlas
+from rdmc.bounds import find_box
+from rdmc.box import Box
 from rdmc.constellation import find_symmetry, level, seems_symmetric
 from rdmc.coordinates import Affine, InCoordinates
 from rdmc.errors import DensityError
@@ -27,7 +30,10 @@ from rdmc.survey import Overlooked, Survey
 from rdmc.typing import BatchedDensity
 from rdmc.variational import MeanField
 
-__all__ = ["Pilot", "extended"]
+__all__ = ["Crowd", "Pilot", "extended"]
+
+Crowd = Callable[[int, Streams], Tensor]
+"""Draws at most so many points ``(n, d)``."""
 
 _SEARCHES = (32, 256)  # times that first points at other radii are tried: at least, and over the dimension
 _CROWD = 32  # points a start at each of these radii
@@ -108,6 +114,16 @@ class Pilot:
         radius = torch.exp(low + (high - low) * rng.uniform((rng.particles,)))
         return direction / direction.norm(dim=-1, keepdim=True) * radius[:, None]
 
+    def support(self, f: BatchedDensity, rng: Streams) -> Box | None:
+        """The box outside which the density is -inf, or None: if it is -inf at none of the first points, or its support no box.
+
+        Cost: ``starts`` density evaluations; of a density that is -inf at some of these, that of the first points of a search, and
+        of :func:`rdmc.bounds.find_box`.
+        """
+        if not bool((f(self.first_points(f.dim, rng)) == -torch.inf).any()):
+            return None
+        return find_box(f, self._usable_points(f, rng), rng)
+
     def _usable_points(self, f: BatchedDensity, rng: Streams) -> Tensor:
         """The first points, or where the density has next to no value at any of them, the highest of many at other radii."""
         x = self.first_points(f.dim, rng)
@@ -148,8 +164,15 @@ class Pilot:
         """
         return self.search(f, rng).all_images(self.modes)
 
-    def search(self, f: BatchedDensity, rng: Streams) -> Survey:
-        """The same, with one mode of each orbit if the density has symmetries."""
+    def search(self, f: BatchedDensity, rng: Streams, crowd: Crowd | None = None) -> Survey:
+        """The same, with one mode of each orbit if the density has symmetries.
+
+        Args:
+            f: The log density in the user's coordinates.
+            rng: Streams of ``starts`` particles.
+            crowd: Where it is known how far modes can be, what draws so many points there: a scan looks at these, too, and at half
+                as many in shells.
+        """
         first = self._usable_points(f, rng)
         reached = climb(f, first)
         try:
@@ -162,7 +185,7 @@ class Pilot:
             affine = doggedly(f, first)
         scaled, origin = InCoordinates(f, affine), torch.zeros_like(affine.centre)
         require_finite_mass(scaled, origin, torch.eye(f.dim, dtype=origin.dtype, device=origin.device))
-        atlas, scan = Atlas(scaled), Scan(self.starts**2 * self.scan)
+        atlas, scan = Atlas(scaled), Scan(self.starts**2 * self.scan // (1 if crowd is None else 2))
         atlas.add(torch.cat([origin[None], affine.to_white(reached.x)]))
         quiet, endless, missed, symmetric = 0, False, Overlooked(), True
         for round_ in range(1, self.rounds):
@@ -185,7 +208,8 @@ class Pilot:
             if endless:
                 break
             if done:
-                strange, missed = scan.run(atlas, atlas.surrogate(self.modes)[0], 4 * self.starts, rng)
+                besides = None if crowd is None else affine.to_white(crowd(self.starts**2 * self.scan, rng))
+                strange, missed = scan.run(atlas, atlas.surrogate(self.modes)[0], 4 * self.starts, rng, besides)
                 atlas.add(strange)
                 if len(atlas.heavy()) <= known and atlas.broken != symmetric:
                     break

@@ -146,6 +146,7 @@ def _modes(plan: Plan, samples: Tensor, values: Tensor) -> Table:
     if plan.survey is None:
         return Table({column: [] for column in MODE_COLUMNS})
     affine = plan.survey.affine
-    table = mode_table(affine.to_white(samples), values, plan.survey.surrogate, plan.survey.groups())
+    z = affine.to_white(plan.out_of_bounds(samples))
+    table = mode_table(z, values, plan.survey.surrogate, plan.survey.groups())
     where = torch.tensor(table["location"], dtype=samples.dtype, device=samples.device)
-    return table.replaced("location", affine.to_user(where).tolist())
+    return table.replaced("location", plan.in_bounds(affine.to_user(where)).tolist())

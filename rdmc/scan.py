@@ -41,7 +41,9 @@ class Scan:
     widths: tuple[float, float] = (2.0, 60.0)
     shells: int = 22
 
-    def run(self, atlas: Atlas, known: GaussianMixture, groups: int, rng: Streams) -> tuple[Tensor, Overlooked]:
+    def run(
+        self, atlas: Atlas, known: GaussianMixture, groups: int, rng: Streams, crowd: Tensor | None = None
+    ) -> tuple[Tensor, Overlooked]:
         """Where to climb from, and what would have escaped all points.
 
         Args:
@@ -49,6 +51,7 @@ class Scan:
             known: Its modes.
             groups: Points compete with those that are explained equally well, in this many groups.
             rng: Random numbers; points come in multiples of its particles.
+            crowd: ``(n, d)`` points to look at besides, which are everywhere that modes can be.
 
         Returns:
             ``(n, d)`` points, n <= groups, of each group the one with the strangest slope; and the shares of modes overlooked.
@@ -61,7 +64,7 @@ class Scan:
         batch = max(1, _AT_ONCE // (rng.particles * len(laws)))
         counts = [min(batch, draws - first) for first in range(0, draws, batch)]
         shells = [self._shell(atlas, laws, shell, count, rng) for shell in range(self.shells) for count in counts]
-        x = torch.cat(shells)
+        x = torch.cat(shells if crowd is None else [*shells, crowd])
         slope, value, explained = _seen(atlas, x)
         outside = (~torch.isfinite(value)).nonzero()[:, 0]
         if 0 < len(outside) < len(x) - 1:
@@ -71,7 +74,7 @@ class Scan:
         strange = (slope[equal] - slope[equal].nanmedian(1, keepdim=True).values).abs().nan_to_num(0.0, torch.inf)
         most, at = strange.max(1)
         chosen = equal[torch.arange(len(at), device=at.device), at][most > STRANGE]
-        return x[chosen], overlooked(atlas, x, value)
+        return x[chosen], overlooked(atlas, x, value, 0 if crowd is None else len(x) - len(crowd))
 
     def _shell(self, atlas: Atlas, laws: list[GaussianMixture], shell: int, count: int, rng: Streams) -> Tensor:
         """``(M, d)`` points of one shell."""

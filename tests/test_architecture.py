@@ -29,6 +29,8 @@ LAYERS = (
     (
         "density",
         "coordinates",
+        "box",
+        "bounds",
         "mended",
         "rate",
         "process",

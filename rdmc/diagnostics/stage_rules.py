@@ -61,9 +61,10 @@ def unseen(result: HasStages) -> str:
     if math.isnan(search.get("overlooked", math.nan)):
         return general
     half, tenth = (_percent(search[name]) for name in ("overlooked", "overlooked_narrow"))
+    where = "places in the box" if search.get("support") == "box" else "places up to 60 of its widths away"
     return (
         f"{general} The search would have overlooked {half} of modes a tenth as heavy and half as wide as the heaviest, and "
-        f"{tenth} of those a tenth as wide, at places up to 60 of its widths away."
+        f"{tenth} of those a tenth as wide, at {where}."
     )
 
 

@@ -84,11 +84,24 @@ def _modes(result: Summarisable) -> list[str]:
     )
     return [
         "",
+        *_support(result),
         *_symmetries(result),
         f"Modes ({len(result.modes)}):",
         textwrap.indent(str(Table.from_rows(rows)), "  "),
         *tail,
     ]
+
+
+_SUPPORTS = {
+    "box": "The support is a box, which was found from where the density is -inf; it was sampled in log-odds between its bounds.",
+    "bounds": "Coordinates have bounds, which were found from where the density is -inf; they were sampled in logarithms of the "
+    "distances from these, or in log-odds between two.",
+}
+
+
+def _support(result: Summarisable) -> list[str]:
+    told = _SUPPORTS.get(result.stages["support"][0]) if "support" in result.stages.columns else None
+    return [] if told is None else [*textwrap.wrap(told, 100), ""]
 
 
 def _symmetries(result: Summarisable) -> list[str]:

@@ -150,7 +150,7 @@ def test_the_record_accounts_for_every_gradient() -> None:
     """The stages of the search (the first with the probes), and the rungs of the populations with their first draws."""
     result = run(targets.student_mixture(5), draws=300, chains=2)
     stages = result.stages
-    assert tuple(stages.columns) == (*STAGE_COLUMNS, "symmetries")
+    assert tuple(stages.columns) == (*STAGE_COLUMNS, "symmetries", "support")
     assert stages["stage"][0] == "locate" and set(stages["stage"][1:]) == {"temper"}
     assert stages["temperatures"][0] == 0 and all(count > 0 for count in stages["temperatures"][1:])
     populations = float(np.nansum(result.inner["evaluations"]))

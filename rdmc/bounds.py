@@ -1,0 +1,117 @@
+"""Whether the support of a density is a box, and which: found from where its values are -inf."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from rdmc.box import Box
+from rdmc.rng import Streams
+from rdmc.typing import BatchedDensity
+
+__all__ = ["find_box"]
+
+_DISTANCES = (-40, 40)  # powers of 2, from the nearest to the farthest that a bound is looked for
+_HALVINGS = 64
+_INSIDE = (
+    1e-3,
+    1e3,
+)  # distances from a lone bound at which the density is asked for, in those of the point that is known
+_OUTSIDE = (1e-6, 1e3)  # and beyond any bound, in widths of the box or in these
+_PROBES = 64  # points inside for each particle of the streams, and as many outside
+
+
+def find_box(f: BatchedDensity, x: Tensor, rng: Streams) -> Box | None:
+    """The box that is the support of a density, or None if the support is all of space, or another set.
+
+    From the highest of some points the way along every axis is followed until the density is -inf, and the bound found by
+    bisection. A box is believed if it holds all of the points that are in the support, and if the density is finite at all points
+    drawn in it and -inf at all points drawn outside, from just beyond a bound to a thousand times as far as the box is wide.
+    Bounds farther than 1e12 are not looked for.
+
+    Law: none. Cost: those of ``x``, 290 density evaluations a coordinate, and 128 for each particle of the streams. Source: ours.
+
+    Args:
+        f: Log density, -inf outside the support.
+        x: ``(M, d)`` points, of which one at least should be in the support.
+        rng: Streams of which points are drawn, 64 for each particle inside, and 64 outside.
+    """
+    value = f(x)
+    inside = torch.isfinite(value)
+    if not bool(inside.any()):
+        return None
+    origin = x[torch.where(inside, value, -torch.inf).argmax()]
+    ends = _ends(f, origin)
+    if ends is None:
+        return None
+    box = Box(*ends)
+    if box.kind == "all" or not bool(box.contains(x[inside]).all()):
+        return None
+    within = _within(box, origin, rng)
+    holds = torch.isfinite(f(within)).all() & (f(_beyond(box, within, origin, rng)) == -torch.inf).all()
+    return box if bool(holds) else None
+
+
+def _ends(f: BatchedDensity, origin: Tensor) -> tuple[Tensor, Tensor] | None:
+    """``(d,)`` lower and upper bounds on the axes through a point, infinite where there are none; None if an axis comes back in."""
+    d = len(origin)
+    way = torch.cat([-torch.eye(d), torch.eye(d)]).to(origin)
+    distance = torch.exp2(torch.arange(_DISTANCES[0], _DISTANCES[1] + 1).to(origin))
+    met = torch.stack([f(origin + step * way) for step in distance]) > -torch.inf
+    if not bool((met[:-1] >= met[1:]).all()):
+        return None
+    bounded = ~met[-1]
+    reach = met.sum(0)
+    near = torch.where(reach > 0, distance[(reach - 1).clamp(min=0)], 0.0)
+    far = distance[reach.clamp(max=len(distance) - 1)]
+    rows = torch.arange(d).repeat(2).to(origin.device)
+    start = origin.expand(2 * d, d)
+
+    def at(place: Tensor) -> Tensor:
+        """Points on the axes with one coordinate each at a place."""
+        return start.scatter(1, rows[:, None], place[:, None])
+
+    sign = way[torch.arange(2 * d), rows]
+    here, there = origin[rows] + sign * near, origin[rows] + sign * far
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (here + there)
+        met_there = f(at(middle)) > -torch.inf
+        here, there = torch.where(met_there, middle, here), torch.where(met_there, there, middle)
+    bound = torch.where(here * there <= 0.0, 0.0, there)  # bisection comes near 0 and never to it
+    bound = torch.where(bounded, bound, sign * math.inf)
+    return bound[:d], bound[d:]
+
+
+def _within(box: Box, origin: Tensor, rng: Streams) -> Tensor:
+    """``(n, d)`` points of the box: uniform between two bounds, at log-uniform distances from one."""
+    low, high = torch.isfinite(box.lower), torch.isfinite(box.upper)
+    u = rng.uniform((_PROBES, rng.particles, len(origin)), particle_axis=1).flatten(0, 1)
+    eps = torch.finfo(u.dtype).eps
+    between = torch.logit(u.clamp(eps, 1.0 - eps))
+    least, most = map(math.log, _INSIDE)
+    along = box.inverse(origin)
+    one = along + torch.where(low, 1.0, -1.0) * (least + (most - least) * u)
+    return box.forward(torch.where(low & high, between, torch.where(low ^ high, one, along)))
+
+
+def _beyond(box: Box, within: Tensor, origin: Tensor, rng: Streams) -> Tensor:
+    """``(n, d)`` points of the box, half of them with one coordinate moved beyond a bound, half with every other one on average."""
+    n, d = within.shape
+    bounds = torch.cat([box.lower, box.upper])
+    finite = torch.isfinite(bounds).nonzero()[:, 0]
+    shape = (_PROBES, rng.particles)
+    one = finite[rng.integers(shape, len(finite)).flatten()] % d
+    u, side, others = rng.uniform((3, *shape, d), particle_axis=2).flatten(1, 2)
+    moved = (torch.arange(d, device=one.device) == one[:, None]) | (
+        (others < 0.5) & (torch.arange(n, device=one.device) < n // 2)[:, None]
+    )
+    low, high = torch.isfinite(box.lower), torch.isfinite(box.upper)
+    width = box.upper - box.lower
+    width = torch.where(torch.isfinite(width), width, torch.minimum(origin - box.lower, box.upper - origin))
+    least, most = map(math.log, _OUTSIDE)
+    step = width * torch.exp(least + (most - least) * u)
+    down = low & (~high | (side < 0.5))
+    place = torch.where(down, box.lower - step, box.upper + step)
+    return torch.where(moved & (low | high), place, within)
