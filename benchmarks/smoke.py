@@ -13,7 +13,7 @@ import time
 
 NAMES = (
     *("sbc", "distill", "unlike", "auto", "calibration", "speed", "path_weights", "published", "quality", "peers"),
-    *("speed_float32", "scale", "precision", "closed_form", "control_variate", "gpu"),
+    *("speed_float32", "bounded", "scale", "precision", "closed_form", "control_variate", "gpu"),
 )
 
 

@@ -80,7 +80,7 @@ class Box:
         """``(..., d)`` points of the box for ``(..., d)`` real ones."""
         low, high = self._low, self._high
         a, b = self.lower.masked_fill(~low, 0.0), self.upper.masked_fill(~high, 0.0)
-        away = torch.where(low, y, -y).clamp(max=self._reach(y)).exp()
+        away = torch.where(low, y, -y).clamp(max=self.reach).exp()
         one = torch.where(low, a + away, b - away)
         return torch.where(low & high, a + (b - a) * torch.sigmoid(y), torch.where(low ^ high, one, y))
 
@@ -91,6 +91,10 @@ class Box:
         one = torch.where(low, from_low, -from_high)
         return torch.where(low & high, from_low - from_high, torch.where(low ^ high, one, x))
 
+    def log_det(self, y: Tensor) -> Tensor:
+        """``(...)`` log |det T'(y)|."""
+        return self._stretch(y)[0].sum(-1)
+
     def _stretch(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """``(..., d)`` log derivative of each coordinate, and its own derivative."""
         low, high = self._low, self._high
@@ -100,12 +104,14 @@ class Box:
         log_rate = torch.where(two, width + logsigmoid(y) + logsigmoid(-y), torch.where(low ^ high, sign * y, none))
         return log_rate, torch.where(two, -torch.tanh(0.5 * y), sign.expand_as(y))
 
-    def _reach(self, y: Tensor) -> float:
-        return _REACH * math.log(torch.finfo(y.dtype).max)
+    @property
+    def reach(self) -> float:
+        """How far y can be from 0 if a bound is near."""
+        return _REACH * math.log(torch.finfo(self.lower.dtype).max)
 
     def _beyond(self, y: Tensor) -> Tensor:
         """``(...)`` whether a distance from a bound is so large, or so small, that nothing can be computed."""
-        return ((y.abs() > self._reach(y)) & (self._low ^ self._high)).any(-1)
+        return ((y.abs() > self.reach) & (self._low ^ self._high)).any(-1)
 
     def seen(self, density: Density) -> Density:
         """The density of y, counted with the one it is made of.
@@ -114,7 +120,7 @@ class Box:
         """
 
         def log_density(y: Tensor) -> Tensor:
-            value = density.log_density(self.forward(y)) + self._stretch(y)[0].sum(-1)
+            value = density.log_density(self.forward(y)) + self.log_det(y)
             return value.masked_fill(self._beyond(y), -torch.inf)
 
         def gradient(y: Tensor) -> tuple[Tensor, Tensor]:

@@ -198,7 +198,7 @@ def test_a_scan_that_finds_nothing_ends_the_search_also_beside_a_light_mode(monk
             return super()._next_points(atlas, rng)
 
     def watched(
-        scan: Scan, atlas: Atlas, known: GaussianMixture, groups: int, rng: Streams
+        scan: Scan, atlas: Atlas, known: GaussianMixture, groups: int, rng: Streams, crowd: None
     ) -> tuple[Tensor, Overlooked]:
         assert len(atlas.mean) == 2 and len(atlas.heavy()) == 1
         events.append("scan")
