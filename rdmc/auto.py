@@ -71,8 +71,7 @@ class Auto:
     3. *Correct*: every population goes from the reference to the target with particles and random numbers of its own, by
        sequential Monte Carlo on a ladder that is not adapted any more.
 
-    If the density is -inf outside a box, it is seen without bounds (:mod:`rdmc.box`), in logarithms and log-odds, and draws are brought
-    back.
+    If the density is -inf outside a box, all three see it without bounds (:mod:`rdmc.box`), in logarithms and log-odds.
 
     If the pilot finds affine maps under which the density is the same, as the renamings of exchangeable labels are, 2 and 3 see the
     density folded to one image of each mode (:class:`rdmc.folding.Folding`), and every draw is moved by a map drawn uniformly.
