@@ -15,12 +15,9 @@ __all__ = ["find_box"]
 
 _DISTANCES = (-40, 40)  # powers of 2, from the nearest to the farthest that a bound is looked for
 _HALVINGS = 64
-_INSIDE = (
-    1e-3,
-    1e3,
-)  # distances from a lone bound at which the density is asked for, in those of the point that is known
+_INSIDE = (1e-3, 1e3)  # distances from a lone bound at which it is looked, in those of the point that is known
 _OUTSIDE = (1e-6, 1e3)  # and beyond any bound, in widths of the box or in these
-_NOTHING = 10.0  # nats
+_NOTHING = 10.0  # nats below the point that is known, at the ends of what can be computed
 _PROBES = 64  # points inside for each particle of the streams, and as many outside
 
 
@@ -107,7 +104,7 @@ def _within(box: Box, origin: Tensor, rng: Streams) -> Tensor:
 
 
 def _beyond(box: Box, within: Tensor, origin: Tensor, rng: Streams) -> Tensor:
-    """``(n, d)`` points of the box, half of them with one coordinate moved beyond a bound, half with every other one on average."""
+    """``(n, d)`` points moved out of the box: half of them in one coordinate, half in this and about every second other."""
     n, d = within.shape
     bounds = torch.cat([box.lower, box.upper])
     finite = torch.isfinite(bounds).nonzero()[:, 0]
