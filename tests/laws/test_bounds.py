@@ -114,20 +114,20 @@ def test_densities_without_bounds_cost_a_look() -> None:
 
 
 def gammas(x: Tensor) -> Tensor:
-    """Gamma laws of shapes .4, 1 and 6 and scales 100, 1 and .01: a pole, an edge and a hump."""
-    shape, scale = x.new_tensor([0.4, 1.0, 6.0]), x.new_tensor([100.0, 1.0, 0.01])
+    """Gamma laws of shapes .4 and 6 and scales 100 and .01: a pole and a hump."""
+    shape, scale = x.new_tensor([0.4, 6.0]), x.new_tensor([100.0, 0.01])
     positive = x.clamp(min=torch.finfo(x.dtype).tiny)
     value = (shape - 1.0) * positive.log() - positive / scale - torch.lgamma(shape) - shape * scale.log()
     return outside((x > 0.0).all(-1), value.sum(-1))
 
 
-def test_poles_edges_and_humps_have_their_mass() -> None:
-    result = rdmc.sample(gammas, dim=3, draws=500, sampler=QUICK, progressbar=False)
+def test_poles_and_humps_have_their_mass() -> None:
+    result = rdmc.sample(gammas, dim=2, draws=200, sampler=QUICK, progressbar=False)
     assert set(result.stages["support"]) == {"bounds"} and "Coordinates have bounds" in result.summary()
     x = result.samples.flatten(0, 1)
     assert bool((x > 0.0).all()) and bool(torch.isfinite(result.log_density).all())
-    shape, scale = torch.tensor([0.4, 1.0, 6.0], dtype=F), torch.tensor([100.0, 1.0, 0.01], dtype=F)
-    error = scale * shape.sqrt() / 500.0**0.5  # of 2000 draws: resampling leaves some copies
+    shape, scale = torch.tensor([0.4, 6.0], dtype=F), torch.tensor([100.0, 0.01], dtype=F)
+    error = scale * shape.sqrt() / 200.0**0.5  # of 800 draws: resampling leaves some copies
     assert_within(x.mean(0), shape * scale, error, label="mean")
     assert_within(result.log_evidence or math.nan, 0.0, result.log_evidence_mcse or math.nan, label="log evidence")
     torch.testing.assert_close(result.log_density.flatten(), gammas(x))
