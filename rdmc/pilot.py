@@ -125,14 +125,18 @@ class Pilot:
         return find_box(f, self._usable_points(f, rng), rng)
 
     def _usable_points(self, f: BatchedDensity, rng: Streams) -> Tensor:
-        """The first points, or where the density has next to no value at any of them, the highest of many at other radii."""
+        """The first points, or where the density has next to no value at any of them, the highest of many at other radii.
+
+        Half of these have coordinates of one sign, as where all are positive; in many dimensions others hardly ever do.
+        """
         x = self.first_points(f.dim, rng)
         value = f(x).nan_to_num(-torch.inf, posinf=-torch.inf)
         least, most = _SEARCHES
         for _ in range(max(least, most // f.dim)):
             if float(value.max()) > _BOTTOMLESS:
                 break
-            rings = (stretch * self.first_points(f.dim, rng) for stretch in _STRETCHES for _ in range(_CROWD))
+            rings = [stretch * self.first_points(f.dim, rng) for stretch in _STRETCHES for _ in range(_CROWD)]
+            rings[2::4], rings[3::4] = [ring.abs() for ring in rings[2::4]], [-ring.abs() for ring in rings[3::4]]
             crowd = torch.cat([x, *rings])
             height = torch.cat([value, f(crowd[len(x) :]).nan_to_num(-torch.inf, posinf=-torch.inf)])
             highest = height.argsort(descending=True, stable=True)[: len(x)]

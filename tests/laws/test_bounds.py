@@ -107,6 +107,14 @@ def test_no_other_set_is_taken_for_one(inside: Callable[[Tensor], Tensor]) -> No
     assert searched(lambda x: outside(inside(x), -0.01 * x.square().sum(-1)), 2) is None
 
 
+@pytest.mark.parametrize(("lower", "upper"), [(0.0, 1.0), *slow((-1.0, 0.0), (0.0, INF))])
+def test_a_box_in_one_of_many_orthants_is_found(lower: float, upper: float) -> None:
+    """Of directions drawn in d = 30 one in 1e9 leads there."""
+    truth = Box(torch.full((30,), lower, dtype=F), torch.full((30,), upper, dtype=F))
+    box = searched(lambda x: outside(truth.contains(x), -x.square().sum(-1)), 30)
+    assert box is not None and torch.equal(box.lower, truth.lower) and torch.equal(box.upper, truth.upper)
+
+
 def test_densities_without_bounds_cost_a_look() -> None:
     density = Density(lambda x: -0.5 * x.square().sum(-1), 3)
     assert Pilot().support(density, Streams.seeded(0, [64])) is None
