@@ -77,8 +77,7 @@ def _ends(f: BatchedDensity, origin: Tensor) -> tuple[Tensor, Tensor] | None:
         middle = 0.5 * (here + there)
         met_there = f(at(middle)) > -torch.inf
         here, there = torch.where(met_there, middle, here), torch.where(met_there, there, middle)
-    bound = torch.where(here * there <= 0.0, 0.0, there)  # bisection comes near 0 and never to it
-    bound = torch.where(bounded, bound, sign * math.inf)
+    bound = torch.where(bounded, there, sign * math.inf)
     return bound[:d], bound[d:]
 
 

@@ -84,7 +84,9 @@ def test_beyond_the_largest_number_there_is_nothing() -> None:
 )
 def test_boxes_are_found_where_they_are(lower: list[float], upper: list[float]) -> None:
     truth = Box(torch.tensor(lower, dtype=F), torch.tensor(upper, dtype=F))
-    x = torch.cat([truth.forward(torch.zeros(1, len(lower), dtype=F)), torch.full((3, len(lower)), -1e7, dtype=F)])
+    x = torch.cat(
+        [truth.forward(torch.full((1, len(lower)), -0.37, dtype=F)), torch.full((3, len(lower)), -1e7, dtype=F)]
+    )
     box = find_box(truncated(truth), x, Streams.seeded(0, [64]))
     assert box is not None and box.kind == truth.kind
     for found, true in ((box.lower, truth.lower), (box.upper, truth.upper)):
@@ -104,7 +106,25 @@ def test_boxes_are_found_where_they_are(lower: list[float], upper: list[float]) 
     ids=["disc", "simplex", "slope", "two quarters", "gap"],
 )
 def test_no_other_set_is_taken_for_one(inside: Callable[[Tensor], Tensor]) -> None:
-    assert searched(lambda x: outside(inside(x), -0.01 * x.square().sum(-1)), 2) is None
+    """Whether many of its points are known or one."""
+
+    def f(x: Tensor) -> Tensor:
+        return outside(inside(x), -0.01 * x.square().sum(-1))
+
+    assert searched(f, 2) is None
+    assert find_box(Density(f, 2), torch.tensor([[5.0, 1.5]], dtype=F), Streams.seeded(0, [64])) is None
+
+
+def test_an_island_that_no_axis_meets_is_seen_from_elsewhere() -> None:
+    island, wall = torch.tensor([-1.0, 40.0], dtype=F), torch.tensor([0.0, 0.0], dtype=F)
+
+    def f(x: Tensor) -> Tensor:
+        there = (x[..., 0] < island[0]) & (x[..., 1] > island[1])
+        return outside((x > wall).all(-1) | there, -x.abs().sum(-1))
+
+    origin, rng = torch.tensor([[1.3, 2.7]], dtype=F), Streams.seeded(0, [64])
+    assert find_box(Density(lambda x: outside((x > wall).all(-1), f(x)), 2), origin, rng) is not None
+    assert find_box(Density(f, 2), origin, rng) is None
 
 
 @pytest.mark.parametrize(("lower", "upper"), [(0.0, 1.0), *slow((-1.0, 0.0), (0.0, INF))])
