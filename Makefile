@@ -15,11 +15,10 @@ export OMP_NUM_THREADS := 1
 
 .PHONY: test demo docs lint types unit cluster smoke arviz1 clean
 
-# first the checks of one process, the longest first; then the tests, which have a process for every core, beside those that
-# mostly wait for processes of their own
+# checks of one process run three at a time, as some of them wait for others, the longest first; then the tests, which have a process for every core
 test:
-	$(MAKE) -j3 $(TOGETHER) arviz1 lint smoke types docs
-	$(MAKE) -j2 $(TOGETHER) cluster unit
+	$(MAKE) -j3 $(TOGETHER) arviz1 lint cluster types smoke docs
+	$(MAKE) unit
 
 demo: $(STAMP)
 	$(BIN)/python -m benchmarks.demo --out demo
