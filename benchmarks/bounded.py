@@ -24,7 +24,7 @@ from torch import Generator, Tensor
 from torch.special import log_ndtr, ndtr, ndtri
 
 import rdmc
-from benchmarks.auto import plain, wrong
+from benchmarks.auto import WRONG_KS, plain, wrong
 from benchmarks.measures import measure
 from benchmarks.quality import README
 from benchmarks.quality_report import insert
@@ -183,7 +183,7 @@ def line(name: str, records: Sequence[Record]) -> str:
     done = [r for r in records if "error" not in r]
     if not done:
         return f"| {name} | {len(records)} | " + " | ".join("-" * 6) + f" | {len(records)} |"
-    bad = [r for r in done if wrong(r) or r["ks_ratio"] > 3.0]
+    bad = [r for r in done if wrong(r) or r["ks_ratio"] > WRONG_KS]
     ratios = [r["ks_ratio"] for r in done]
     error = math.sqrt(statistics.mean(r["evidence_error"] ** 2 for r in done))
     cells = (

@@ -55,7 +55,8 @@ def find_box(f: BatchedDensity, x: Tensor, rng: Streams) -> Box | None:
 def _ends(f: BatchedDensity, origin: Tensor) -> tuple[Tensor, Tensor] | None:
     """``(d,)`` lower and upper bounds on the axes through a point, infinite where there are none; None if an axis comes back in."""
     d = len(origin)
-    way = torch.cat([-torch.eye(d), torch.eye(d)]).to(origin)
+    sign = torch.cat([-torch.ones(d), torch.ones(d)]).to(origin)
+    way = sign[:, None] * torch.eye(d).repeat(2, 1).to(origin)
     distance = torch.exp2(torch.arange(_DISTANCES[0], _DISTANCES[1] + 1).to(origin))
     met = torch.stack([f(origin + step * way) for step in distance]) > -torch.inf
     if not bool((met[:-1] >= met[1:]).all()):
@@ -71,7 +72,6 @@ def _ends(f: BatchedDensity, origin: Tensor) -> tuple[Tensor, Tensor] | None:
         """Points on the axes with one coordinate each at a place."""
         return start.scatter(1, rows[:, None], place[:, None])
 
-    sign = way[torch.arange(2 * d), rows]
     here, there = origin[rows] + sign * near, origin[rows] + sign * far
     for _ in range(_HALVINGS):
         middle = 0.5 * (here + there)
@@ -84,7 +84,7 @@ def _ends(f: BatchedDensity, origin: Tensor) -> tuple[Tensor, Tensor] | None:
 def _falls(f: BatchedDensity, box: Box, origin: Tensor) -> bool:
     """Whether there is next to no mass at the ends of the axes: what is improper shall be seen in the user's own coordinates."""
     y = box.inverse(origin)
-    bounded = (torch.isfinite(box.lower) | torch.isfinite(box.upper)).nonzero()[:, 0]
+    bounded = (box.low | box.high).nonzero()[:, 0]
     far = torch.cat([y.expand(len(bounded), -1).scatter(1, bounded[:, None], end * box.reach) for end in (-1.0, 1.0)])
     there, here = (f(box.forward(z)) + box.log_det(z) for z in (far, y[None]))
     return bool((there < here - _NOTHING).all())
@@ -92,32 +92,26 @@ def _falls(f: BatchedDensity, box: Box, origin: Tensor) -> bool:
 
 def _within(box: Box, origin: Tensor, rng: Streams) -> Tensor:
     """``(n, d)`` points of the box: uniform between two bounds, at log-uniform distances from one."""
-    low, high = torch.isfinite(box.lower), torch.isfinite(box.upper)
     u = rng.uniform((_PROBES, rng.particles, len(origin)), particle_axis=1).flatten(0, 1)
-    eps = torch.finfo(u.dtype).eps
-    between = torch.logit(u.clamp(eps, 1.0 - eps))
     least, most = map(math.log, _INSIDE)
-    along = box.inverse(origin)
-    one = along + torch.where(low, 1.0, -1.0) * (least + (most - least) * u)
-    return box.forward(torch.where(low & high, between, torch.where(low ^ high, one, along)))
+    scaled = box.forward(box.inverse(origin) + torch.where(box.low, 1.0, -1.0) * (least + (most - least) * u))
+    between = torch.where(box.low & box.high, box.lower + (box.upper - box.lower) * u, origin)
+    return torch.where(box.low ^ box.high, scaled, between)
 
 
 def _beyond(box: Box, within: Tensor, origin: Tensor, rng: Streams) -> Tensor:
     """``(n, d)`` points moved out of the box: half of them in one coordinate, half in this and about every second other."""
     n, d = within.shape
-    bounds = torch.cat([box.lower, box.upper])
-    finite = torch.isfinite(bounds).nonzero()[:, 0]
+    bounded = (box.low | box.high).nonzero()[:, 0]
     shape = (_PROBES, rng.particles)
-    one = finite[rng.integers(shape, len(finite)).flatten()] % d
+    one = bounded[rng.integers(shape, len(bounded)).flatten()]
     u, side, others = rng.uniform((3, *shape, d), particle_axis=2).flatten(1, 2)
     moved = (torch.arange(d, device=one.device) == one[:, None]) | (
         (others < 0.5) & (torch.arange(n, device=one.device) < n // 2)[:, None]
     )
-    low, high = torch.isfinite(box.lower), torch.isfinite(box.upper)
     width = box.upper - box.lower
     width = torch.where(torch.isfinite(width), width, torch.minimum(origin - box.lower, box.upper - origin))
     least, most = map(math.log, _OUTSIDE)
     step = width * torch.exp(least + (most - least) * u)
-    down = low & (~high | (side < 0.5))
-    place = torch.where(down, box.lower - step, box.upper + step)
-    return torch.where(moved & (low | high), place, within)
+    place = torch.where(box.low & (~box.high | (side < 0.5)), box.lower - step, box.upper + step)
+    return torch.where(moved & (box.low | box.high), place, within)

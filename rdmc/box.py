@@ -55,21 +55,23 @@ class Box:
                 "`lower` and `upper` must both have shape (d,), "
                 f"got {tuple(self.lower.shape)} and {tuple(self.upper.shape)}"
             )
-        if not bool((self.lower < self.upper).all()):
+        if self.lower.device.type != "meta" and not bool((self.lower < self.upper).all()):
             raise ValueError(f"`lower` must be less than `upper`, got {self.lower.tolist()} and {self.upper.tolist()}")
 
     @property
     def kind(self) -> str:
         """``"box"`` if all bounds are finite, ``"bounds"`` if some are, ``"all"`` if none is."""
-        low, high = self._low, self._high
+        low, high = self.low, self.high
         return "box" if bool((low & high).all()) else "bounds" if bool((low | high).any()) else "all"
 
     @property
-    def _low(self) -> Tensor:
+    def low(self) -> Tensor:
+        """``(d,)`` which coordinates have a lower bound."""
         return torch.isfinite(self.lower)
 
     @property
-    def _high(self) -> Tensor:
+    def high(self) -> Tensor:
+        """``(d,)`` which have an upper one."""
         return torch.isfinite(self.upper)
 
     def contains(self, x: Tensor) -> Tensor:
@@ -78,7 +80,7 @@ class Box:
 
     def forward(self, y: Tensor) -> Tensor:
         """``(..., d)`` points of the box for ``(..., d)`` real ones."""
-        low, high = self._low, self._high
+        low, high = self.low, self.high
         a, b = self.lower.masked_fill(~low, 0.0), self.upper.masked_fill(~high, 0.0)
         away = torch.where(low, y, -y).clamp(max=self.reach).exp()
         one = torch.where(low, a + away, b - away)
@@ -86,7 +88,7 @@ class Box:
 
     def inverse(self, x: Tensor) -> Tensor:
         """``(..., d)`` real points for ``(..., d)`` points of the box."""
-        low, high = self._low, self._high
+        low, high = self.low, self.high
         from_low, from_high = (x - self.lower).log(), (self.upper - x).log()
         one = torch.where(low, from_low, -from_high)
         return torch.where(low & high, from_low - from_high, torch.where(low ^ high, one, x))
@@ -97,7 +99,7 @@ class Box:
 
     def _stretch(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """``(..., d)`` log derivative of each coordinate, and its own derivative."""
-        low, high = self._low, self._high
+        low, high = self.low, self.high
         two, none = low & high, torch.zeros_like(y)
         width = torch.where(two, self.upper - self.lower, 1.0).log()
         sign = low.to(y.dtype) - high.to(y.dtype)
@@ -111,7 +113,7 @@ class Box:
 
     def _beyond(self, y: Tensor) -> Tensor:
         """``(...)`` whether a distance from a bound is so large, or so small, that nothing can be computed."""
-        return ((y.abs() > self.reach) & (self._low ^ self._high)).any(-1)
+        return ((y.abs() > self.reach) & (self.low ^ self.high)).any(-1)
 
     def seen(self, density: Density) -> Density:
         """The density of y, counted with the one it is made of.

@@ -76,7 +76,7 @@ class Plan:
         return y if self.box is None else self.box.forward(y)
 
     def out_of_bounds(self, x: Tensor) -> Tensor:
-        """And back."""
+        """``(..., d)`` points of the density that the survey is of, for points of the user's."""
         return x if self.box is None else self.box.inverse(x)
 
     @property
