@@ -15,7 +15,8 @@ export OMP_NUM_THREADS := 1
 
 .PHONY: test demo docs lint types unit cluster smoke arviz1 clean
 
-# checks of one process run three at a time, as some of them wait for others, the longest first; then the tests, which have a process for every core
+# checks of one process run three at a time, as some of them wait for other processes or the network, the longest first; then
+# the tests, which have a process for every core
 test:
 	$(MAKE) -j3 $(TOGETHER) arviz1 lint cluster types smoke docs
 	$(MAKE) unit
