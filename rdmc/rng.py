@@ -8,7 +8,7 @@ shard's part and joins the parts along the particle axis.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -78,6 +78,11 @@ class Streams:
             raise ValueError(f"`keys` must have one entry per shard: wanted {len(sizes)}, got {len(keys)}")
         device = torch.device(device)
         return cls(tuple(_generator(seed, key, device) for key in keys), tuple(sizes), dtype, device)
+
+    def copy(self) -> Streams:
+        """Streams that will give the same numbers as these, and take none from them."""
+        copies = (None if generator is None else generator.clone_state() for generator in self.generators)
+        return replace(self, generators=tuple(copies))
 
     @property
     def particles(self) -> int:

@@ -21,13 +21,15 @@ from rdmc.student import StudentMixture
 from rdmc.survey import Survey
 from rdmc.typing import BatchedDensity
 
-__all__ = ["HESSIANS", "SUPPORT", "best", "factorising", "fitted", "students"]
+__all__ = ["HESSIANS", "SUPPORT", "best", "best_tails", "factorising", "fitted", "students"]
 
 _TESTS = 256  # draws on which a candidate's efficiency is measured before a population is spent on it
 _COMPONENTS = 40  # of a fit
 _WIDENINGS = (2.2, 1.4, 1.05)  # of every component's standard deviations: a reference should be the wider of the two
 _TELLING = 0.01  # effective share from which a candidate's own estimate of the evidence is heard
 _CLEARLY = 1.0  # nats of evidence that others lack, beyond what chance gives to a candidate of so small a share
+_CAUCHY = 1  # degrees of freedom of the heaviest tails
+_FITS = 0.5  # score from which a reference with such tails is taken
 _LIGHT = 10  # degrees of freedom that a Gaussian tail counts as
 _NEARLY = 0.8  # of the highest score, at which a heavier tail is taken
 _AT_MODES = 10  # a product is fitted to one more draw of the modes' Gaussians for so many points, lest it lose a well
@@ -47,7 +49,7 @@ def fitted(
     alone or pooled with a former reference. Each is judged from both sides: by the population, which costs nothing, and by draws of
     its own.
 
-    Cost: 4d gradient evaluations for each of up to 20 particles, and 256 density evaluations a candidate.
+    Cost: 4d gradient evaluations for each of up to 20 particles, and 256 density evaluations for each of up to 20 candidates.
     """
     population = trial.population
     d = survey.surrogate.dim
@@ -72,13 +74,13 @@ def fitted(
     if bool(torch.isfinite(directions).all()) and float(torch.linalg.cond(directions)) < _SINGULAR:
         candidates = [*factorising(population, directions, survey.surrogate, rng), *candidates]
         candidates.sort(key=lambda candidate: candidate.tail)
-    chosen, _ = best(target, candidates, rng, trial)
+    chosen, _ = best_tails(target, candidates, rng, trial)
     return best(target, [pooled(chosen, former), chosen], rng, trial)
 
 
 def students(core: GaussianMixture, name: str) -> list[Reference]:
     """A mixture with each of several tails, from heavy ones to light ones, and widths."""
-    tails = (2, 5, _LIGHT + core.dim)  # in many dimensions heavy tails hold most of the draws
+    tails = (_CAUCHY, 2, 5, _LIGHT + core.dim)  # in many dimensions heavy tails hold most of the draws
     return [Reference.student(core, df, widening, name) for df in tails for widening in _WIDENINGS]
 
 
@@ -102,20 +104,47 @@ def factorising(population: Population, directions: Tensor, modes: GaussianMixtu
     if len(torch.unique(points, dim=0)) < FEWEST:
         return [product]
     guide = StudentMixture(at_fisher_scale(modes, points, grad).widened(_WIDENINGS[-1]), 5)
-    axes = [Reference(fit_axes(points, directions, modes, df), guide, "axes", df) for df in (2, 5)]
+    axes = [Reference(fit_axes(points, directions, modes, df), guide, "axes", df) for df in (_CAUCHY, 2, 5)]
     return [product, *axes]
+
+
+def best_tails(
+    target: BatchedDensity, candidates: list[Reference], rng: Streams, trial: Trial | None = None
+) -> tuple[Reference, Judgement]:
+    """The best candidate without Cauchy tails (:func:`best`), or one with them that scores higher, and half or more.
+
+    Most draws with Cauchy tails are wasted on a law that has none; scores where little fits are mostly chance. These candidates are
+    judged with the numbers that the others had, so that the run of such a law is the same as without them.
+    """
+    cauchy = [candidate for candidate in candidates if candidate.tail == _CAUCHY]
+    aside = rng.copy()
+    chosen, judgement = best(target, [candidate for candidate in candidates if candidate.tail > _CAUCHY], rng, trial)
+    rivals = [chosen, *cauchy]
+    judged = _judged(target, rivals, aside, trial)
+    highest = max(range(len(rivals)), key=lambda i: judged[i].score)
+    if highest == 0 or judged[highest].score < _FITS:
+        return chosen, judgement
+    return rivals[highest], judged[highest]
 
 
 def best(
     target: BatchedDensity, candidates: list[Reference], rng: Streams, trial: Trial | None = None
 ) -> tuple[Reference, Judgement]:
-    r"""The first candidate whose score is near the highest, with its judgement (jumps are not tried).
+    """The first candidate whose score is near the highest, with its judgement (jumps are not tried).
 
     Candidates stand in the order of their tails, heaviest first: what a light tail leaves out, neither its own draws nor a
     population that came from a light tail can show.
+    """
+    judged = _judged(target, candidates, rng, trial)
+    enough = _NEARLY * max(judgement.score for judgement in judged)
+    chosen = next(i for i, judgement in enumerate(judged) if judgement.score >= enough)
+    return candidates[chosen], judged[chosen]
 
-    Each is judged by draws of its own and, where there has been a trial, by its population at no evaluation. A candidate that sees
-    less evidence than another misses mass, and its forward share counts for as much less.
+
+def _judged(target: BatchedDensity, candidates: list[Reference], rng: Streams, trial: Trial | None) -> list[Judgement]:
+    """Candidates as draws of their own see them and, where there has been a trial, its population, at no evaluation.
+
+    A candidate that sees less evidence than another misses mass, and its forward share counts for as much less.
     """
     log_weights = []
     for candidate in candidates:
@@ -124,15 +153,11 @@ def best(
     seen = torch.stack([log_mean_exp(weight) for weight in log_weights])
     share = torch.stack([forward_efficiency(weight).nan_to_num() for weight in log_weights])
     if trial is None:  # the same components in other widths: none misses what another has
-        judged = [Judgement(own, 1.0, 1.0) for own in share.tolist()]
-    else:
-        told = torch.where(share >= _TELLING, seen, torch.full_like(seen, -torch.inf))
-        evidence = seen[share.argmax()].clamp(min=trial.log_evidence)
-        evidence = torch.where(told.max() > evidence + _CLEARLY, told.max(), evidence)
-        share = share * (seen - evidence).exp().clamp(max=1.0).nan_to_num()
-        back = [trial.population.value - candidate.law.log_prob(trial.population.x) for candidate in candidates]
-        reverse = torch.stack([reverse_efficiency(weight, evidence) for weight in back]).clamp(max=1.0)
-        judged = [Judgement(own, other, 1.0) for own, other in zip(share.tolist(), reverse.tolist(), strict=True)]
-    enough = _NEARLY * max(judgement.score for judgement in judged)
-    chosen = next(i for i, judgement in enumerate(judged) if judgement.score >= enough)
-    return candidates[chosen], judged[chosen]
+        return [Judgement(own, 1.0, 1.0) for own in share.tolist()]
+    told = torch.where(share >= _TELLING, seen, torch.full_like(seen, -torch.inf))
+    evidence = seen[share.argmax()].clamp(min=trial.log_evidence)
+    evidence = torch.where(told.max() > evidence + _CLEARLY, told.max(), evidence)
+    share = share * (seen - evidence).exp().clamp(max=1.0).nan_to_num()
+    back = [trial.population.value - candidate.law.log_prob(trial.population.x) for candidate in candidates]
+    reverse = torch.stack([reverse_efficiency(weight, evidence) for weight in back]).clamp(max=1.0)
+    return [Judgement(own, other, 1.0) for own, other in zip(share.tolist(), reverse.tolist(), strict=True)]

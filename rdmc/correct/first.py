@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 
 from rdmc.coordinates import Affine, InCoordinates
-from rdmc.correct.candidates import HESSIANS, best, students
+from rdmc.correct.candidates import HESSIANS, best_tails, students
 from rdmc.correct.hidden import hidden_mass, own_evidence
 from rdmc.correct.judge import Judgement
 from rdmc.correct.reference import Reference
@@ -77,7 +77,7 @@ def first_reference(density: Density, survey: Survey, trail: Trail, rng: Streams
         fresh: More, which have had no part in any choice.
     """
     modes = at_modes(density, survey, rng)
-    # the best of nine shares is often by chance
+    # the best of 13 shares is often by chance
     if modes.promise.forward < _ENOUGH or modes.seen(density, fresh, _MANY)[0] < _SERVES:
         return where_mass_is(density, survey, trail, rng, fresh)
     return at_hidden_mass(density, modes, trail, rng)
@@ -86,7 +86,7 @@ def first_reference(density: Density, survey: Survey, trail: Trail, rng: Streams
 def at_modes(density: Density, survey: Survey, rng: Streams) -> First:
     """The Gaussians at the modes with the best of several widths and tails.
 
-    Cost: 256 density evaluations for each of nine.
+    Cost: 256 density evaluations for each of 13.
     """
     return _proposed(density, survey, survey.surrogate.levelled(0.5), "modes", rng)
 
@@ -136,7 +136,7 @@ def along_trail(density: Density, survey: Survey, passed: GaussianMixture, rng: 
 
     The coordinates become those in which the mass of these has unit covariance.
 
-    Cost: 256 density evaluations for each of nine widths and tails.
+    Cost: 256 density evaluations for each of 13 widths and tails.
     """
     return _joined(density, survey, survey.affine, _heaviest(passed, _ON_TRAIL), 0.5, "modes and trail", rng)
 
@@ -163,7 +163,7 @@ def matched(
 
     These start from the heaviest eight at modes, from all on the trail, and from its first points. None where none of them has any.
 
-    Cost: ``10 max(32, 3d)`` gradient evaluations for each, and 256 density evaluations for each of nine widths and tails.
+    Cost: ``10 max(32, 3d)`` gradient evaluations for each, and 256 density evaluations for each of 13 widths and tails.
     """
     points, value = trail.first(_FIRST)
     highest = points[value.nan_to_num(-torch.inf).argsort(descending=True, stable=True)[:_MATCHED]]
@@ -201,7 +201,7 @@ def _joined(
 
 def _proposed(density: Density, survey: Survey, core: GaussianMixture, name: str, rng: Streams) -> First:
     """A mixture with the best of several widths and tails."""
-    return First(survey, *best(InCoordinates(density, survey.affine), students(core, name), rng))
+    return First(survey, *best_tails(InCoordinates(density, survey.affine), students(core, name), rng))
 
 
 def _heaviest(mixture: GaussianMixture, count: int) -> GaussianMixture:

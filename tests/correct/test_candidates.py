@@ -10,13 +10,15 @@ import torch
 import targets
 from rdmc.coordinates import InCoordinates
 from rdmc.correct import Tempering
-from rdmc.correct.candidates import fitted
+from rdmc.correct.candidates import best, best_tails, fitted, students
 from rdmc.correct.first import along_trail, at_modes, on_trail, where_mass_is
 from rdmc.correct.fit import fit_mixture
 from rdmc.correct.judge import forward_efficiency, log_mean_exp
 from rdmc.density import Density, as_density
+from rdmc.mixture import GaussianMixture
 from rdmc.pilot import Pilot
 from rdmc.sampler import pilot_streams
+from rdmc.student import StudentMixture
 from rdmc.survey import Survey
 from rdmc.trail import Trail
 from targets.base import Target
@@ -36,12 +38,25 @@ def test_where_modes_are_gaussian_their_gaussians_are_enough() -> None:
     density, survey, _ = surveyed(target, 0)
     before = density.counter.densities
     _, reference, seen = at_modes(density, survey, streams(1000))
-    assert density.counter.densities - before == 9 * 256
+    assert density.counter.densities - before == 13 * 256
     x = reference.law.draw(streams(4000, 1))[0]
     ratio = density(survey.affine.to_user(x)) - reference.law.log_prob(x)
     share = float(forward_efficiency(ratio))
     # a share counts for less where another candidate saw more evidence, if only by chance
     assert share > 0.6 and 0.2 < seen.forward < share + 0.15
+
+
+def test_cauchy_tails_are_for_laws_that_have_them() -> None:
+    """In two dimensions, where they cost a Gaussian least, the run of a Gaussian takes the same numbers as if there were none."""
+    core = GaussianMixture.isotropic(torch.zeros(1, 2, dtype=F), torch.ones(1, dtype=F), torch.ones(1, dtype=F))
+    candidates = students(core, "modes")
+    gaussian, heavy = Density(core.log_prob, 2), Density(StudentMixture(core, 1).log_prob, 2)
+    rng, without = streams(1000), streams(1000)
+    chosen, judgement = best_tails(gaussian, candidates, rng)
+    assert (chosen, judgement) == best(gaussian, [one for one in candidates if one.tail > 1], without)
+    assert torch.equal(rng.normal((1000, 2)), without.normal((1000, 2)))
+    chosen, judgement = best_tails(heavy, candidates, rng)
+    assert chosen.tail == 1 and judgement.forward > 0.9
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,15 @@ def test_integers_are_uniform_and_never_too_large_in_any_precision(monkeypatch: 
             assert below - 2 <= int(streams.integers((1,), below)) < below
 
 
+def test_a_copy_gives_the_same_and_takes_nothing() -> None:
+    rng = Streams.seeded(3, [5, 2], [(0,), (1,)])
+    rng.normal((7, 1))
+    copy = rng.copy()
+    told = copy.uniform((7,))
+    assert torch.equal(told, rng.uniform((7,))) and not torch.equal(told, rng.uniform((7,)))
+    assert Streams.seeded(3, [2], device="meta").copy().generators == (None,)
+
+
 def test_shard_of_particle() -> None:
     assert Streams.seeded(0, [2, 0, 3], [(0,), (1,), (2,)]).shard_of_particle().tolist() == [0, 0, 2, 2, 2]
 
