@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rdmc.box import Box
 from rdmc.coordinates import InCoordinates
 from rdmc.correct.refine import STAGE_COLUMNS, Refined, Refinement
 from rdmc.correct.temper import Population, Stage
@@ -22,6 +21,7 @@ from rdmc.particles import evenly
 from rdmc.pilot import Pilot
 from rdmc.rng import SHARD_SIZE, Streams
 from rdmc.sampler import Block, Plan, Progress, Unit, pilot_streams
+from rdmc.support import Support
 from rdmc.survey import Survey, Surveyor
 from rdmc.table import Table
 from rdmc.trail import Trail
@@ -71,7 +71,8 @@ class Auto:
     3. *Correct*: every population goes from the reference to the target with particles and random numbers of its own, by
        sequential Monte Carlo on a ladder that is not adapted any more.
 
-    If the density is -inf outside a box, all three see it without bounds (:mod:`rdmc.box`), in logarithms and log-odds.
+    If the density is -inf or NaN outside a box, or a polyhedron that half-lines and simplices make, all three see it without bounds
+    (:mod:`rdmc.box`, :mod:`rdmc.polyhedron`), in logarithms and log-ratios.
 
     If the pilot finds affine maps under which the density is the same, as the renamings of exchangeable labels are, 2 and 3 see the
     density folded to one image of each mode (:class:`rdmc.folding.Folding`), and every draw is moved by a map drawn uniformly.
@@ -133,20 +134,20 @@ class Auto:
         """Locate and refine."""
         pilot = self.pilot.with_effort(self.effort) if isinstance(self.pilot, Pilot) else self.pilot
 
-        def support() -> Box | None:
+        def support() -> Support | None:
             if not isinstance(pilot, Pilot):  # what is known is of the user's coordinates
                 return None
             key = [(_SUPPORT_KEY,)]
             rng = Streams.seeded(seed, [pilot.starts], key, dtype=density.dtype, device=density.device)
             return pilot.support(density, rng)
 
-        box = journal.step("support", support)
-        target = density if box is None else box.seen(density)
+        bounds = journal.step("support", support)
+        target = density if bounds is None else bounds.seen(density)
 
         def locate() -> tuple[Survey, tuple[Tensor, Tensor]]:
             trail, rng = Trail(target), pilot_streams(density, seed, pilot.starts)
             if isinstance(pilot, Pilot):
-                crowd = box.scattered if box is not None and box.kind == "box" else None
+                crowd = bounds.scattered if bounds is not None and bounds.bounded else None
                 survey = pilot.search(trail, rng, crowd)
             else:
                 survey = pilot.run(trail, rng)
@@ -166,11 +167,11 @@ class Auto:
         stages = Table(
             {name: refined.stages[name] for name in STAGE_COLUMNS}
             | {"symmetries": [folding.order] * len(refined.stages)}
-            | {"support": ["all" if box is None else box.kind] * len(refined.stages)}
+            | {"support": ["all" if bounds is None else bounds.kind] * len(refined.stages)}
         )
         needed = 0.0 if self.tolerance is None else refined.trial.variance / self.tolerance**2
         found = folding.all_images(refined.survey, _LISTED)
-        return Plan(found, Prepared(refined, folding), stages, min(_MOST, math.ceil(needed)), box)
+        return Plan(found, Prepared(refined, folding), stages, min(_MOST, math.ceil(needed)), bounds)
 
     def start(self, density: Density, plan: Plan, rng: Streams, draws: int) -> AutoState:
         """Draws of the reference."""

@@ -5,23 +5,20 @@ With x = T(y) coordinate by coordinate, a density :math:`\pi` of x is :math:`\pi
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from rdmc.density import Density
 from rdmc.rng import Streams
+from rdmc.support import Support, reach
 
 __all__ = ["Box"]
 
-_REACH = 0.97  # of the logarithm of the largest number: farther from a bound nothing can be computed
-
 
 @dataclass(frozen=True, eq=False)
-class Box:
+class Box(Support):
     r"""The support :math:`\{x : a_j < x_j < b_j\}`, where any bound may be infinite.
 
     ==================  ==================================  =========================
@@ -41,7 +38,7 @@ class Box:
         ValueError: If the shapes disagree, or not every a_j is less than its b_j.
 
     Example:
-        >>> box = Box(torch.tensor([0.0, -1.0]), torch.tensor([math.inf, 1.0]))
+        >>> box = Box(torch.tensor([0.0, -1.0]), torch.tensor([torch.inf, 1.0]))
         >>> box.forward(torch.tensor([[0.0, 0.0]]))
         tensor([[1., 0.]])
     """
@@ -65,6 +62,11 @@ class Box:
         return "box" if bool((low & high).all()) else "bounds" if bool((low | high).any()) else "all"
 
     @property
+    def bounded(self) -> bool:
+        """Whether all bounds are finite."""
+        return self.kind == "box"
+
+    @property
     def low(self) -> Tensor:
         """``(d,)`` which coordinates have a lower bound."""
         return torch.isfinite(self.lower)
@@ -82,7 +84,7 @@ class Box:
         """``(..., d)`` points of the box for ``(..., d)`` real ones."""
         low, high = self.low, self.high
         a, b = self.lower.masked_fill(~low, 0.0), self.upper.masked_fill(~high, 0.0)
-        away = torch.where(low, y, -y).clamp(max=self.reach).exp()
+        away = torch.where(low, y, -y).clamp(max=reach(y.dtype)).exp()
         one = torch.where(low, a + away, b - away)
         return torch.where(low & high, a + (b - a) * torch.sigmoid(y), torch.where(low ^ high, one, y))
 
@@ -97,6 +99,11 @@ class Box:
         """``(...)`` log |det T'(y)|."""
         return self._stretch(y)[0].sum(-1)
 
+    def slope(self, y: Tensor, grad: Tensor) -> Tensor:
+        """``(..., d)`` gradient in y of the density seen, for that of the density in x."""
+        log_rate, own = self._stretch(y)
+        return grad * log_rate.exp() + own
+
     def _stretch(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """``(..., d)`` log derivative of each coordinate, and its own derivative."""
         low, high = self.low, self.high
@@ -106,33 +113,14 @@ class Box:
         log_rate = torch.where(two, width + logsigmoid(y) + logsigmoid(-y), torch.where(low ^ high, sign * y, none))
         return log_rate, torch.where(two, -torch.tanh(0.5 * y), sign.expand_as(y))
 
-    @property
-    def reach(self) -> float:
-        """How far y can be from 0 if a bound is near."""
-        return _REACH * math.log(torch.finfo(self.lower.dtype).max)
+    def ends(self, y: Tensor) -> Tensor:
+        """``(n, d)`` where ``(d,)`` y comes to if one bounded coordinate goes as far as it can, either way."""
+        bounded = (self.low | self.high).nonzero()
+        return torch.cat([y.expand(len(bounded), -1).scatter(1, bounded, end * reach(y.dtype)) for end in (-1.0, 1.0)])
 
-    def _beyond(self, y: Tensor) -> Tensor:
+    def beyond(self, y: Tensor) -> Tensor:
         """``(...)`` whether a distance from a bound is so large, or so small, that nothing can be computed."""
-        return ((y.abs() > self.reach) & (self.low ^ self.high)).any(-1)
-
-    def seen(self, density: Density) -> Density:
-        """The density of y, counted with the one it is made of.
-
-        Cost: that of the density, and ``O(d)`` a point.
-        """
-
-        def log_density(y: Tensor) -> Tensor:
-            value = density.log_density(self.forward(y)) + self.log_det(y)
-            return value.masked_fill(self._beyond(y), -torch.inf)
-
-        def gradient(y: Tensor) -> tuple[Tensor, Tensor]:
-            y = y.detach()
-            value, grad = density.bare_value_and_grad(self.forward(y))
-            log_rate, slope = self._stretch(y)
-            value = (value + log_rate.sum(-1)).masked_fill(self._beyond(y), -torch.inf)
-            return value, grad * log_rate.exp() + slope
-
-        return replace(density, log_density=log_density, gradient=gradient)
+        return ((y.abs() > reach(y.dtype)) & (self.low ^ self.high)).any(-1)
 
     def scattered(self, count: int, rng: Streams) -> Tensor:
         """``(n, d)`` real points for uniform ones of the box, all of whose bounds must be finite; n at most ``count``.
@@ -140,7 +128,7 @@ class Box:
         Raises:
             ValueError: If a bound is infinite.
         """
-        if self.kind != "box":
+        if not self.bounded:
             raise ValueError("points are uniform between finite bounds; some of these are not")
         u = rng.uniform((max(1, count // rng.particles), rng.particles, len(self.lower)), particle_axis=1)
         tiny = torch.finfo(u.dtype).eps

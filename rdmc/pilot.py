@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import cycle
 
 import torch
 from torch import Tensor
@@ -17,15 +18,15 @@ from torch import Tensor
 from rdmc.approach import climb, coordinates, doggedly, require_arrival, require_finite_mass
 from rdmc.arguments import whole
 from rdmc.atlas import TAIL, Atlas
-from rdmc.bounds import find_box
-from rdmc.box import Box
+from rdmc.bounds import BOTTOMLESS, find_box
 from rdmc.constellation import find_symmetry, level, seems_symmetric
 from rdmc.coordinates import Affine, InCoordinates
 from rdmc.errors import DensityError
-from rdmc.mixture import GaussianMixture
+from rdmc.facets import find_polyhedron
 from rdmc.rng import Streams
-from rdmc.scan import Scan, equally_explained
+from rdmc.scan import Scan, equally_explained, scattered
 from rdmc.settling import misplaced, moved
+from rdmc.support import Support
 from rdmc.survey import Overlooked, Survey
 from rdmc.typing import BatchedDensity
 from rdmc.variational import MeanField
@@ -38,7 +39,14 @@ Crowd = Callable[[int, Streams], Tensor]
 _SEARCHES = (32, 256)  # times that first points at other radii are tried: at least, and over the dimension
 _CROWD = 32  # points a start at each of these radii
 _STRETCHES = tuple(3.0**k for k in range(-3, 5))
-_BOTTOMLESS = -1e100  # log density below which there is no way up: the slope squared is no number
+_SECTORS: tuple[Callable[[Tensor], Tensor], ...] = (
+    lambda x: x,
+    lambda x: x.abs(),
+    lambda x: -x.abs(),
+    lambda x: x.sort(-1).values,
+    lambda x: x.abs().sort(-1).values,
+    lambda x: x.sort(-1, descending=True).values,
+)  # of the sets that hold the support of a density with bounds, those that are most often met
 _SKETCH = 64  # modes kept where no list is complete
 _SYMMETRY_KEY = 0xFFFFFFFE  # of streams of its own, so that a search that finds none is the same search
 _LOOKS = (2, 4, 8, 12, 16, 20, 24, 28)  # rounds after which symmetries are looked for
@@ -114,30 +122,30 @@ class Pilot:
         radius = torch.exp(low + (high - low) * rng.uniform((rng.particles,)))
         return direction / direction.norm(dim=-1, keepdim=True) * radius[:, None]
 
-    def support(self, f: BatchedDensity, rng: Streams) -> Box | None:
-        """The box outside which the density is -inf, or None: if it is -inf at none of the first points, or its support no box.
+    def support(self, f: BatchedDensity, rng: Streams) -> Support | None:
+        """Where the density is not -inf or NaN, or None: if that is at all first points, or no box and no polyhedron.
 
-        Cost: ``starts`` density evaluations; of a density that is -inf at some of these, that of the first points of a search, and
-        of :func:`rdmc.bounds.find_box`.
+        Cost: ``starts`` density evaluations; of a density that is -inf or NaN at some of these, that of the first points of a
+        search, of :func:`rdmc.bounds.find_box`, and of :func:`rdmc.facets.find_polyhedron` where there is no box.
         """
-        if not bool((f(self.first_points(f.dim, rng)) == -torch.inf).any()):
+        if bool((f(self.first_points(f.dim, rng)) > -torch.inf).all()):
             return None
-        return find_box(f, self._usable_points(f, rng), rng)
+        points = self._usable_points(f, rng)
+        return find_box(f, points, rng) or find_polyhedron(f, points, rng)
 
     def _usable_points(self, f: BatchedDensity, rng: Streams) -> Tensor:
         """The first points, or where the density has next to no value at any of them, the highest of many at other radii.
 
-        Half of these have coordinates of one sign, as where all are positive; in many dimensions others hardly ever do.
+        Some have coordinates of one sign, as where all are positive, or in order; in many dimensions others hardly ever do.
         """
         x = self.first_points(f.dim, rng)
         value = f(x).nan_to_num(-torch.inf, posinf=-torch.inf)
         least, most = _SEARCHES
         for _ in range(max(least, most // f.dim)):
-            if float(value.max()) > _BOTTOMLESS:
+            if float(value.max()) > BOTTOMLESS:
                 break
             rings = [stretch * self.first_points(f.dim, rng) for stretch in _STRETCHES for _ in range(_CROWD)]
-            rings[2::4], rings[3::4] = [ring.abs() for ring in rings[2::4]], [-ring.abs() for ring in rings[3::4]]
-            crowd = torch.cat([x, *rings])
+            crowd = torch.cat([x, *(way(ring) for way, ring in zip(cycle(_SECTORS), rings, strict=False))])
             height = torch.cat([value, f(crowd[len(x) :]).nan_to_num(-torch.inf, posinf=-torch.inf)])
             highest = height.argsort(descending=True, stable=True)[: len(x)]
             x, value = crowd[highest], height[highest]
@@ -149,7 +157,7 @@ class Pilot:
         Half of the first half grants the modes Gaussian tails and half heavy ones. Points compete with those that are explained
         equally well, lest a tail that is heavier than granted win everywhere.
         """
-        points = atlas.anywhere(_scattered(atlas.surrogate(self.modes)[0], self.candidates, rng), rng).flatten(0, 1)
+        points = atlas.anywhere(scattered(atlas.surrogate(self.modes)[0], self.candidates, rng), rng).flatten(0, 1)
         value = atlas.f(points)
         rivals = max(1, self.starts // 4)
         chosen = [_outstanding(atlas, points, value, rivals, df) for df in (None, TAIL)]
@@ -273,20 +281,3 @@ def _outstanding(atlas: Atlas, points: Tensor, value: Tensor, count: int, df: in
     beyond, explained = atlas.excess(points, value, df)
     equal = equally_explained(explained, count)
     return equal.gather(1, beyond[equal].argmax(1, keepdim=True))[:, 0]
-
-
-def _scattered(surrogate: GaussianMixture, multiple: int, rng: Streams) -> Tensor:
-    """``(multiple, B, d)`` points, a third each: in the shape of what was found, in all directions, about one mode at any scale."""
-    m, d = rng.particles, surrogate.dim
-    mean, covariance = surrogate.moments()
-    values, vectors = torch.linalg.eigh(covariance)
-    size = 0.5 * torch.exp(math.log(6.0) * rng.uniform((multiple, m)))[..., None]
-    z = rng.normal((multiple, m, d))
-    shaped = mean + size * ((z * values.clamp(min=0.0).sqrt()) @ vectors.T)
-    round_ = mean + 0.5 * size * values[-1].sqrt() * z
-    flat = GaussianMixture(torch.zeros_like(surrogate.log_weight), surrogate.mean, surrogate.basis, surrogate.variance)
-    point, label = flat.draw(rng, (multiple,))
-    widening = torch.exp(math.log(1000.0) * rng.uniform((multiple, m)))[..., None]
-    about_one = flat.mean[label] + widening * (point - flat.mean[label])
-    kind = rng.uniform((multiple, m))[..., None]
-    return torch.where(kind < 1 / 3, shaped, torch.where(kind < 2 / 3, round_, about_one))

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rdmc.box import Box
 from rdmc.density import Density
 from rdmc.journal import Journal
 from rdmc.rng import SHARD_SIZE, Streams
+from rdmc.support import Support
 from rdmc.survey import Survey, Surveyor
 from rdmc.table import Table
 
@@ -58,26 +58,26 @@ class Plan:
         detail: Whatever else the sampler wants to hand to its own stages.
         stages: What was tried before the populations, one row a stage, for the record of the run.
         particles: As many particles all populations together should have, however few draws are wanted of them.
-        box: The support, where the survey is of the density seen without its bounds.
+        support: Of the density, where the survey is of the density seen without its bounds.
     """
 
     survey: Survey | None = None
     detail: Any = None
     stages: Table = field(default_factory=lambda: Table({}))
     particles: int = 0
-    box: Box | None = None
+    support: Support | None = None
 
     def unbounded(self, density: Density) -> Density:
         """The density that the survey is of."""
-        return density if self.box is None else self.box.seen(density)
+        return density if self.support is None else self.support.seen(density)
 
     def in_bounds(self, y: Tensor) -> Tensor:
         """``(..., d)`` points of the user's density for points of the one that the survey is of."""
-        return y if self.box is None else self.box.forward(y)
+        return y if self.support is None else self.support.forward(y)
 
     def out_of_bounds(self, x: Tensor) -> Tensor:
         """``(..., d)`` points of the density that the survey is of, for points of the user's."""
-        return x if self.box is None else self.box.inverse(x)
+        return x if self.support is None else self.support.inverse(x)
 
     @property
     def found(self) -> Survey:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from rdmc.overlooked import overlooked
 from rdmc.rng import Streams
 from rdmc.survey import Overlooked
 
-__all__ = ["Scan", "between", "equally_explained"]
+__all__ = ["Scan", "between", "equally_explained", "scattered"]
 
 _AT_ONCE = 8192  # points
 _ROUND = 0.5  # of the widths for points in all directions alike, which are measured by a mode's widest direction
@@ -99,6 +100,23 @@ def between(x: Tensor, count: int, rng: Streams) -> Tensor:
     shape = (-(-count // rng.particles), rng.particles)
     a, b = (x[rng.integers(shape, len(x)).flatten()[:count]] for _ in range(2))
     return a + rng.uniform(shape).flatten()[:count, None] * (b - a)
+
+
+def scattered(surrogate: GaussianMixture, multiple: int, rng: Streams) -> Tensor:
+    """``(multiple, B, d)`` points, a third each: in the shape of what was found, in all directions, about one mode at any scale."""
+    m, d = rng.particles, surrogate.dim
+    mean, covariance = surrogate.moments()
+    values, vectors = torch.linalg.eigh(covariance)
+    size = 0.5 * torch.exp(math.log(6.0) * rng.uniform((multiple, m)))[..., None]
+    z = rng.normal((multiple, m, d))
+    shaped = mean + size * ((z * values.clamp(min=0.0).sqrt()) @ vectors.T)
+    round_ = mean + 0.5 * size * values[-1].sqrt() * z
+    flat = GaussianMixture(torch.zeros_like(surrogate.log_weight), surrogate.mean, surrogate.basis, surrogate.variance)
+    point, label = flat.draw(rng, (multiple,))
+    widening = torch.exp(math.log(1000.0) * rng.uniform((multiple, m)))[..., None]
+    about_one = flat.mean[label] + widening * (point - flat.mean[label])
+    kind = rng.uniform((multiple, m))[..., None]
+    return torch.where(kind < 1 / 3, shaped, torch.where(kind < 2 / 3, round_, about_one))
 
 
 def equally_explained(explained: Tensor, groups: int) -> Tensor:

@@ -29,8 +29,11 @@ LAYERS = (
     (
         "density",
         "coordinates",
+        "support",
         "box",
+        "polyhedron",
         "bounds",
+        "facets",
         "mended",
         "rate",
         "process",

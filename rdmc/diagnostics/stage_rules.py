@@ -61,7 +61,11 @@ def unseen(result: HasStages) -> str:
     if math.isnan(search.get("overlooked", math.nan)):
         return general
     half, tenth = (_percent(search[name]) for name in ("overlooked", "overlooked_narrow"))
-    where = "places in the box" if search.get("support") == "box" else "places up to 60 of its widths away"
+    where = (
+        "places in the support"
+        if search.get("support") in ("box", "polytope")
+        else "places up to 60 of its widths away"
+    )
     return (
         f"{general} The search would have overlooked {half} of modes a tenth as heavy and half as wide as the heaviest, and "
         f"{tenth} of those a tenth as wide, at {where}."

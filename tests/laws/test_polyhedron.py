@@ -1,0 +1,234 @@
+"""Supports with flat faces: found where they are, seen without them, and nothing else taken for one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Dirichlet, Gamma
+
+import rdmc
+from rdmc.archive import pack, unpack
+from rdmc.box import Box
+from rdmc.coordinates import Affine
+from rdmc.density import Density
+from rdmc.facets import find_polyhedron
+from rdmc.pilot import Pilot
+from rdmc.polyhedron import Polyhedron
+from rdmc.rng import Streams
+from rdmc.support import Support
+from tests.exact.meta import META
+from tests.laws.cases import F, generator
+from tests.marks import slow
+from tests.quick import QUICK
+from tests.stats import assert_within
+
+Inside = Callable[[Tensor], Tensor]
+
+
+def affine(dim: int, seed: int = 0) -> Affine:
+    """Off-centre, turned, of scales from 1 to 10."""
+    turn = torch.linalg.qr(torch.randn(dim, dim, generator=generator(seed), dtype=F)).Q
+    return Affine(torch.linspace(-0.1, 0.2, dim, dtype=F), torch.logspace(0, 1, dim, dtype=F)[:, None] * turn)
+
+
+MIXED = Polyhedron(affine(7), positive=2, simplices=(3, 1))  # and one free coordinate
+SOLID = Polyhedron(affine(4), simplices=(3, 1))
+
+
+def searched(inside: Inside, dim: int, seed: int = 3) -> Support | None:
+    """What is found of a density that falls away from the origin."""
+    density = Density(lambda x: torch.where(inside(x), -x.abs().sum(-1), -torch.inf), dim)
+    return Pilot().support(density, Streams.seeded(seed, [64]))
+
+
+def ordered(x: Tensor) -> Tensor:
+    return (x[..., 1:] > x[..., :-1]).all(-1)
+
+
+def shares(x: Tensor) -> Tensor:
+    return (x > 0.0).all(-1) & (x.sum(-1) < 1.0)
+
+
+def turned_cube(x: Tensor) -> Tensor:
+    return (affine(x.shape[-1]).to_white(x).abs() < 1.0).all(-1)
+
+
+def wedge(x: Tensor) -> Tensor:
+    """Two faces that meet at an angle, between two bounds of another coordinate; the fourth is free."""
+    return (x[..., 0] > 0.0) & (x[..., 1] > 2.0 * x[..., 0]) & (x[..., 2].abs() < 5.0)
+
+
+@pytest.mark.parametrize("support", [MIXED, SOLID])
+def test_coordinates_come_back(support: Polyhedron) -> None:
+    y = 2.0 * torch.randn(500, support.affine.dim, generator=generator(0), dtype=F)
+    torch.testing.assert_close(support.inverse(support.forward(y)), y, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("support", [MIXED, SOLID])
+def test_values_have_the_derivatives_of_the_map(support: Polyhedron) -> None:
+    """The log determinant and the gradient, against autograd."""
+    y = torch.randn(30, support.affine.dim, generator=generator(1), dtype=F)
+    density = Density(lambda x: -0.3 * (1.0 + (x.sum(-1) - 1.0).square()).sqrt(), support.affine.dim)
+    seen = support.seen(density)
+    for row in y:
+        jacobian = torch.autograd.functional.jacobian(support.forward, row)
+        value = density(support.forward(row)) + torch.linalg.slogdet(jacobian)[1]
+        torch.testing.assert_close(seen(row), value, rtol=1e-10, atol=1e-10)
+    leaf = y.clone().requires_grad_(True)
+    (grad,) = torch.autograd.grad(seen.log_density(leaf).sum(), leaf)
+    value, own = seen.value_and_grad(y)
+    torch.testing.assert_close(own, grad)
+    torch.testing.assert_close(value, seen(y))
+    assert density.counter.gradients == 30
+
+
+def test_nothing_waits_for_the_device() -> None:
+    away = Polyhedron(Affine(MIXED.affine.centre.to(META), MIXED.affine.factor.to(META)), 2, (3, 1))
+    seen = away.seen(Density(lambda x: -x.square().sum(-1), 7, device=META))
+    y = torch.zeros(5, 7, dtype=F, device=META)
+    value, grad = seen.value_and_grad(y)
+    assert value.shape == seen(y).shape == (5,) and grad.shape == (5, 7) and grad.device == META
+    assert away.inverse(away.forward(y)).shape == (5, 7)
+
+
+def test_it_is_kept_in_a_file() -> None:
+    back = unpack(pack(MIXED))
+    assert torch.equal(back.forward(torch.ones(7, dtype=F)), MIXED.forward(torch.ones(7, dtype=F)))
+    assert (back.positive, back.simplices) == (2, (3, 1))
+
+
+@pytest.mark.parametrize(
+    ("inside", "dim", "positive", "simplices"),
+    [
+        (ordered, 2, 1, ()),
+        (ordered, 6, 5, ()),
+        (lambda x: ordered(x) & (x[..., 0] > 0.0) & (x[..., -1] < 50.0), 5, 0, (5,)),
+        (shares, 4, 0, (4,)),
+        (turned_cube, 3, 0, (1, 1, 1)),
+        (lambda x: x.sum(-1) > 1.0, 5, 1, ()),
+        (wedge, 4, 2, (1,)),
+        (lambda x: shares(x[..., :2]) & ordered(x[..., 2:]), 5, 2, (2,)),
+        *slow(
+            (ordered, 30, 29, ()),
+            (lambda x: ordered(x) & (x[..., 0] > 0.0) & (x[..., -1] < 50.0), 20, 0, (20,)),
+            (turned_cube, 12, 0, (1,) * 12),
+            (shares, 40, 0, (40,)),
+        ),
+    ],
+)
+def test_faces_are_found_where_they_are(inside: Inside, dim: int, positive: int, simplices: tuple[int, ...]) -> None:
+    """Exactly: what the map reaches is in the support, and all that is in the support is reached."""
+    found = searched(inside, dim)
+    assert isinstance(found, Polyhedron) and (found.positive, found.simplices) == (positive, simplices)
+    x = found.forward(3.0 * torch.randn(4000, dim, generator=generator(4), dtype=F))
+    assert float(inside(x).double().mean()) == 1.0
+    away = x + 0.3 * (x - x.mean(0)) * torch.randn(4000, dim, generator=generator(5), dtype=F)
+    there = torch.isfinite(found.inverse(away)).all(-1)
+    assert 0 < int(there.sum()) < 4000 and torch.equal(there, inside(away))
+
+
+def test_faces_on_axes_are_exact() -> None:
+    """So that poles keep their mass: where a coordinate is bounded by 0, the map adds nothing to it."""
+    found = searched(shares, 3)
+    assert isinstance(found, Polyhedron)
+    for part in (found.affine.centre, found.affine.factor):
+        rest = part[part != 0.0].abs()
+        torch.testing.assert_close(rest, torch.ones_like(rest), rtol=1e-14, atol=0.0)
+    assert (found.affine.factor != 0.0).sum() == 5 and (found.affine.centre != 0.0).sum() == 1
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        lambda x: x.square().sum(-1) < 4.0,
+        lambda x: (x.square().sum(-1) > 1.0) & (x.square().sum(-1) < 1.44),
+        lambda x: (x[..., :2].abs() < x[..., 2:]).all(-1),  # four faces at a point
+        lambda x: (x[..., 0] > x[..., 1].abs()) | (x[..., 0] < -x[..., 1].abs() - 3.0),
+        lambda x: (x[..., 0] + x[..., 1] > 0.0) & ~((x[..., 0] > 2.0) & (x[..., 1] > 2.0) & (x[..., 0] < 9.0)),
+        lambda x: x[..., 0] > -0.1 * x[..., 1].square(),
+    ],
+    ids=["ball", "shell", "pyramid", "two wedges", "hole", "bent"],
+)
+def test_no_other_set_is_taken_for_one(inside: Inside) -> None:
+    assert searched(inside, 3) is None
+
+
+def test_where_numbers_end_is_no_face() -> None:
+    """The exponential of 710 is none: a density of rates is -inf there, with and without a map of the coordinates."""
+    turn = torch.tensor([[0.6, 0.8], [-0.8, 0.6]], dtype=F)
+    for factor in (torch.eye(2, dtype=F), turn):
+        density = Density(lambda x, factor=factor: (3.0 * (x @ factor.T) - (x @ factor.T).exp()).sum(-1), 2)
+        far = torch.tensor([[0.0, 0.0], [3000.0, 0.0]], dtype=F)
+        assert density(far).min() == -torch.inf
+        assert Pilot(radii=(0.1, 1e4)).support(density, Streams.seeded(0, [64])) is None
+        assert find_polyhedron(density, far, Streams.seeded(0, [64])) is None
+
+
+@pytest.mark.parametrize(("of", "kind"), [("box", Box), ("simplex", Polyhedron)])
+def test_outside_may_be_nan(of: str, kind: type) -> None:
+    """As torch.distributions have it without their checks."""
+
+    def gammas(x: Tensor) -> Tensor:
+        return Gamma(2.0, 1.0, validate_args=False).log_prob(x).sum(-1)
+
+    def dirichlet(x: Tensor) -> Tensor:
+        return 0.5 * torch.cat([x, 1.0 - x.sum(-1, keepdim=True)], -1).log().sum(-1)
+
+    density = Density(gammas if of == "box" else dirichlet, 3)
+    assert bool(density(-torch.ones(1, 3, dtype=F)).isnan())
+    assert isinstance(Pilot().support(density, Streams.seeded(0, [64])), kind)
+
+
+def test_points_are_scattered_evenly() -> None:
+    x = SOLID.affine.to_white(SOLID.forward(SOLID.scattered(40_000, Streams.seeded(0, [64]))))
+    exact = torch.cat([Dirichlet(torch.ones(4)).variance[:3], torch.tensor([1.0 / 12.0])]).to(F)
+    assert_within(x.mean(0), torch.tensor([0.25, 0.25, 0.25, 0.5]), exact.sqrt() / 199.0, label="mean")
+    assert_within(x.var(0), exact, exact * 1.5 / 199.0, label="variance")
+    with pytest.raises(ValueError, match="bounded"):
+        MIXED.scattered(10, Streams.seeded(0, [4]))
+
+
+@pytest.mark.parametrize("seed", [0, *slow(1, 2)])
+def test_numbers_in_order_have_their_mass(seed: int) -> None:
+    """Five normal ones: in the user's coordinates a reference lost 99 % of its draws, and the evidence was 12 to 20 too low."""
+    result = rdmc.sample(
+        lambda x: torch.where(ordered(x), -0.5 * x.square().sum(-1), -torch.inf),
+        dim=5,
+        draws=250,
+        seed=seed,
+        sampler=QUICK,
+        progressbar=False,
+    )
+    assert set(result.stages["support"]) == {"polyhedron"} and "flat faces" in result.summary()
+    x = result.samples.flatten(0, 1)
+    assert bool(ordered(x).all()) and bool(torch.isfinite(result.log_density).all())
+    expected = torch.tensor([-1.16296447, -0.49501897, 0.0, 0.49501897, 1.16296447], dtype=F)  # of order statistics
+    assert_within(x.mean(0), expected, x.std(0) / 500.0**0.5, label="mean")
+    truth = 2.5 * math.log(2.0 * math.pi) - math.log(120.0)
+    assert_within(result.log_evidence or math.nan, truth, result.log_evidence_mcse or math.nan, label="log evidence")
+
+
+def test_a_pole_at_a_face_that_is_not_an_axis() -> None:
+    """Dirichlet with shapes .3, 1, 2 and .4: poles where one share is 0, among them the one that is what others leave."""
+    law = Dirichlet(torch.tensor([0.3, 1.0, 2.0, 0.4], dtype=F), validate_args=False)
+
+    def f(x: Tensor) -> Tensor:
+        full = torch.cat([x, 1.0 - x.sum(-1, keepdim=True)], -1)
+        return torch.where((full > 0.0).all(-1), law.log_prob(full.clamp(min=1e-300)), -torch.inf)
+
+    result = rdmc.sample(f, dim=3, draws=250, sampler=QUICK, progressbar=False)
+    assert set(result.stages["support"]) == {"polytope"} and "polytope" in result.summary()
+    x = result.samples.flatten(0, 1)
+    assert_within(x.mean(0), law.mean[:3], law.variance[:3].sqrt() / 500.0**0.5, label="mean")
+    assert_within(result.log_evidence or math.nan, 0.0, result.log_evidence_mcse or math.nan, label="log evidence")
+    assert torch.tensor(result.modes["location"][0]).gt(0.0).all()
+
+
+def test_bad_polyhedra_are_refused() -> None:
+    for positive, simplices in ((-1, ()), (2, (0,)), (4, (3, 1))):
+        with pytest.raises(ValueError, match="7 at most in all"):
+            Polyhedron(MIXED.affine, positive, simplices)
