@@ -92,14 +92,14 @@ def _modes(result: Summarisable) -> list[str]:
     ]
 
 
+_FOUND = "found from where the density is -inf or NaN"
 _SUPPORTS = {
-    "box": "The support is a box, which was found from where the density is -inf; it was sampled in log-odds between its bounds.",
-    "bounds": "Coordinates have bounds, which were found from where the density is -inf; they were sampled in logarithms of the "
-    "distances from these, or in log-odds between two.",
-    "polytope": "The support is a polytope, whose faces were found from where the density is -inf; it was sampled in log-ratios of "
-    "the distances from these.",
-    "polyhedron": "The support has flat faces, which were found from where the density is -inf; it was sampled in logarithms of "
-    "the distances from these, or in log-ratios.",
+    "box": f"The support is a box, {_FOUND}; it was sampled in log-odds between its bounds.",
+    "bounds": f"Coordinates have bounds, {_FOUND}; they were sampled in logarithms of the distances from these, or in log-odds "
+    "between two.",
+    "polytope": f"The support is a polytope, its faces {_FOUND}; it was sampled in log-ratios of the distances from these.",
+    "polyhedron": f"The support has flat faces, {_FOUND}; it was sampled in logarithms of the distances from these, or in "
+    "log-ratios.",
 }
 
 
