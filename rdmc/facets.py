@@ -34,7 +34,7 @@ _CURVED = 4  # places in a row that belong to no flat face, after which there ar
 def find_polyhedron(f: BatchedDensity, x: Tensor, rng: Streams) -> Polyhedron | None:
     """The support if it is the affine image of half-lines, simplices and lines, or None if it is all of space, or another set.
 
-    From the highest of some points density is asked along many ways, at where the faces known so far let one expect it; where it is
+    From the middle of some points density is asked along many ways, at where the faces known so far let one expect it; where it is
     -inf there, a new face is met on the way, found by bisection, and its plane by d ways near by. Then density has to be -inf
     beyond the faces, from 1e-6 to 1000 times the distance to them.
 
@@ -56,13 +56,16 @@ def find_polyhedron(f: BatchedDensity, x: Tensor, rng: Streams) -> Polyhedron | 
     inside = torch.isfinite(value)
     if not bool(inside.any()):
         return None
-    origin = x[torch.where(inside, value, -torch.inf).argmax()]
+    highest, middle = x[torch.where(inside, value, -torch.inf).argmax()], x[inside].mean(0)
+    origin = (
+        middle if bool(torch.isfinite(f(middle[None]))) else highest
+    )  # of a convex set it is inside, and farther from faces
     rays = _Rays(f, origin, _scale(f, origin))
     normals = _faces(rays, rng)
     if normals is None or len(normals) == 0:
         return None
     support = _arranged(rays, normals)
-    return support if support is not None and falls(f, support, origin) else None
+    return support if support is not None and falls(f, support, highest) else None
 
 
 class _Rays:
@@ -135,13 +138,9 @@ def _lost(rays: _Rays, normals: Tensor, way: Tensor) -> int | None:
 
 
 def _ways(dim: int, rng: Streams) -> Tensor:
-    """``(n, d)`` the axes, and ways in all directions, half of them along few axes."""
+    """``(n, d)`` the axes, and ways in all directions."""
     eye = torch.eye(dim, dtype=rng.dtype, device=rng.device)
     z = rng.normal((_WAYS, rng.particles, dim)).flatten(0, 1)
-    few = rng.uniform((_WAYS, rng.particles, dim), particle_axis=1).flatten(0, 1) * dim < 2.0
-    half = torch.arange(len(z), device=z.device)[:, None] * 2 < len(z)
-    z = torch.where(few | half, z, 0.0)
-    z = z[z.abs().amax(-1) > 0.0]
     return torch.cat([eye, -eye, z / z.norm(dim=-1, keepdim=True)])
 
 

@@ -105,8 +105,13 @@ def test_it_is_kept_in_a_file() -> None:
     ("inside", "dim", "positive", "simplices"),
     [
         (ordered, 2, 1, ()),
-        (ordered, 6, 5, ()),
-        (lambda x: ordered(x) & (x[..., 0] > 0.0) & (x[..., -1] < 50.0), 5, 0, (5,)),
+        (ordered, 12, 11, ()),
+        (
+            lambda x: ordered(x) & (x[..., 0] > 0.0) & (x[..., -1] < 1000.0),
+            16,
+            0,
+            (16,),
+        ),  # edges are near nearly everywhere
         (shares, 4, 0, (4,)),
         (turned_cube, 3, 0, (1, 1, 1)),
         (lambda x: x.sum(-1) > 1.0, 5, 1, ()),
@@ -126,19 +131,20 @@ def test_faces_are_found_where_they_are(inside: Inside, dim: int, positive: int,
     assert isinstance(found, Polyhedron) and (found.positive, found.simplices) == (positive, simplices)
     x = found.forward(3.0 * torch.randn(4000, dim, generator=generator(4), dtype=F))
     assert float(inside(x).double().mean()) == 1.0
-    away = x + 0.3 * (x - x.mean(0)) * torch.randn(4000, dim, generator=generator(5), dtype=F)
+    step = 0.3 * (x - x.mean(0)) * torch.randn(4000, dim, generator=generator(5), dtype=F)
+    away = torch.where(torch.rand(4000, dim, generator=generator(6)) < 1.5 / dim, x + step, x)
     there = torch.isfinite(found.inverse(away)).all(-1)
     assert 0 < int(there.sum()) < 4000 and torch.equal(there, inside(away))
 
 
 def test_faces_on_axes_are_exact() -> None:
     """So that poles keep their mass: where a coordinate is bounded by 0, the map adds nothing to it."""
-    found = searched(shares, 3)
+    found = searched(shares, 4)
     assert isinstance(found, Polyhedron)
     for part in (found.affine.centre, found.affine.factor):
         rest = part[part != 0.0].abs()
         torch.testing.assert_close(rest, torch.ones_like(rest), rtol=1e-14, atol=0.0)
-    assert (found.affine.factor != 0.0).sum() == 5 and (found.affine.centre != 0.0).sum() == 1
+    assert (found.affine.factor != 0.0).sum() == 7 and (found.affine.centre != 0.0).sum() == 1
 
 
 @pytest.mark.parametrize(
@@ -150,22 +156,50 @@ def test_faces_on_axes_are_exact() -> None:
         lambda x: (x[..., 0] > x[..., 1].abs()) | (x[..., 0] < -x[..., 1].abs() - 3.0),
         lambda x: (x[..., 0] + x[..., 1] > 0.0) & ~((x[..., 0] > 2.0) & (x[..., 1] > 2.0) & (x[..., 0] < 9.0)),
         lambda x: x[..., 0] > -0.1 * x[..., 1].square(),
+        lambda x: (x > 0.0).all(-1) & (x.sum(-1) > 1.0),  # four faces that depend on each other and close nothing
+        lambda x: (x[..., :2].abs() < 1.0).all(-1) & (x[..., :2].sum(-1) < 1.5),
+        lambda x: (
+            torch.stack(
+                [x[..., 0], 0.5 * (3**0.5 * x[..., 1] - x[..., 0]), -0.5 * (3**0.5 * x[..., 1] + x[..., 0])]
+            ).amax(0)
+            + x[..., 2].abs()
+            < 1.0
+        ),  # of six faces whose normals have the sum 0
     ],
-    ids=["ball", "shell", "pyramid", "two wedges", "hole", "bent"],
+    ids=["ball", "shell", "pyramid", "two wedges", "hole", "bent", "corner cut open", "corner cut off", "bipyramid"],
 )
 def test_no_other_set_is_taken_for_one(inside: Inside) -> None:
     assert searched(inside, 3) is None
 
 
 def test_where_numbers_end_is_no_face() -> None:
-    """The exponential of 710 is none: a density of rates is -inf there, with and without a map of the coordinates."""
+    """The exponential of 710 is none: the density of a rate's logarithm is -inf there, with and without a map of coordinates."""
     turn = torch.tensor([[0.6, 0.8], [-0.8, 0.6]], dtype=F)
     for factor in (torch.eye(2, dtype=F), turn):
-        density = Density(lambda x, factor=factor: (3.0 * (x @ factor.T) - (x @ factor.T).exp()).sum(-1), 2)
+
+        def f(x: Tensor, factor: Tensor = factor) -> Tensor:
+            z = x @ factor.T
+            return 3.0 * z[..., 0] - z[..., 0].exp() - z[..., 1].square()
+
+        density = Density(f, 2)
         far = torch.tensor([[0.0, 0.0], [3000.0, 0.0]], dtype=F)
         assert density(far).min() == -torch.inf
         assert Pilot(radii=(0.1, 1e4)).support(density, Streams.seeded(0, [64])) is None
         assert find_polyhedron(density, far, Streams.seeded(0, [64])) is None
+
+
+def test_a_law_without_end_has_no_faces() -> None:
+    """What is improper shall be seen as that, in the user's coordinates."""
+    uniform = Density(lambda x: torch.where(ordered(x), 0.0 * x.sum(-1), -torch.inf), 3)
+    assert Pilot().support(uniform, Streams.seeded(0, [64])) is None
+
+
+def test_beyond_the_largest_number_there_is_nothing() -> None:
+    half = Polyhedron(affine(2), positive=1)
+    seen = half.seen(Density(lambda x: -2.0 * x.abs().log1p().sum(-1), 2))
+    far = torch.tensor([[680.0, 0.0], [1e4, 0.0], [-1e4, 0.0]], dtype=F)
+    value, _ = seen.value_and_grad(far)
+    assert torch.isfinite(value[0]) and value[1:].tolist() == [-math.inf] * 2 == seen(far)[1:].tolist()
 
 
 @pytest.mark.parametrize(("of", "kind"), [("box", Box), ("simplex", Polyhedron)])
