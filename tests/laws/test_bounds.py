@@ -16,14 +16,13 @@ from rdmc.density import Density
 from rdmc.pilot import Pilot
 from rdmc.rng import Streams
 from rdmc.support import Support
-from tests.exact.meta import META
-from tests.laws.cases import F, generator
+from tests.laws.cases import F
+from tests.laws.supports import BOX
 from tests.marks import slow
 from tests.quick import QUICK
 from tests.stats import assert_within
 
 INF = math.inf
-MIXED = Box(torch.tensor([-INF, 2.0, -INF, -1.0], dtype=F), torch.tensor([INF, INF, 30.0, 4.0], dtype=F))
 
 
 def outside(inside: Tensor, value: Tensor) -> Tensor:
@@ -38,49 +37,6 @@ def truncated(box: Box) -> Density:
 
 def searched(f: Callable[[Tensor], Tensor], dim: int) -> Support | None:
     return Pilot().support(Density(f, dim), Streams.seeded(3, [64]))
-
-
-def test_coordinates_come_back() -> None:
-    y = 3.0 * torch.randn(500, 4, generator=generator(0), dtype=F)
-    x = MIXED.forward(y)
-    assert bool(MIXED.contains(x).all())
-    torch.testing.assert_close(MIXED.inverse(x), y, rtol=1e-9, atol=1e-9)
-
-
-def test_values_have_the_derivatives_of_the_map() -> None:
-    """The log determinant and the gradient, against autograd."""
-    y = torch.randn(50, 4, generator=generator(1), dtype=F)
-    density = truncated(MIXED)
-    seen = MIXED.seen(density)
-    for row in y:
-        jacobian = torch.autograd.functional.jacobian(MIXED.forward, row)
-        value = density(MIXED.forward(row)) + torch.linalg.slogdet(jacobian)[1]
-        torch.testing.assert_close(seen(row), value, rtol=1e-10, atol=1e-10)
-    leaf = y.clone().requires_grad_(True)
-    (grad,) = torch.autograd.grad(seen.log_density(leaf).sum(), leaf)
-    value, own = seen.value_and_grad(y)
-    torch.testing.assert_close(own, grad)
-    torch.testing.assert_close(value, seen(y))
-    assert density.counter.gradients == 50
-
-
-def test_nothing_waits_for_the_device() -> None:
-    box = Box(MIXED.lower.to(META), MIXED.upper.to(META))
-    seen = box.seen(Density(lambda x: -x.square().sum(-1), 4, device=META))
-    y = torch.zeros(7, 4, dtype=F, device=META)
-    value, grad = seen.value_and_grad(y)
-    assert value.shape == seen(y).shape == (7,) and grad.shape == (7, 4) and grad.device == META
-    assert box.inverse(box.forward(y)).shape == (7, 4)
-
-
-def test_beyond_the_largest_number_there_is_nothing() -> None:
-    """A tail as of a Cauchy law over 1/x would rise for ever where x is no number any more."""
-    half = Box(torch.zeros(1, dtype=F), torch.full((1,), INF, dtype=F))
-    seen = half.seen(Density(lambda x: -2.0 * x.log1p().sum(-1), 1))
-    far = torch.tensor([[680.0], [1e4], [-1e4]], dtype=F)
-    value, grad = seen.value_and_grad(far)
-    assert torch.isfinite(value[0]) and value[1:].tolist() == [-INF, -INF]
-    assert bool((grad[1:] == 0.0).all()) and seen(far).tolist() == value.tolist()
 
 
 @pytest.mark.parametrize(
@@ -209,7 +165,7 @@ def test_points_are_scattered_between_finite_bounds_alone() -> None:
     assert_within(x.mean(0), torch.tensor([0.0, 3.25]), torch.tensor([2.0, 0.5]) / 12**0.5 / 200.0, label="mean")
     assert_within(x.var(0), torch.tensor([4.0, 0.25]) / 12, torch.tensor([4.0, 0.25]) / 12 / 200.0, label="variance")
     with pytest.raises(ValueError, match="finite bounds"):
-        MIXED.scattered(10, Streams.seeded(0, [4]))
+        BOX.scattered(10, Streams.seeded(0, [4]))
 
 
 def test_bad_boxes_are_refused() -> None:

@@ -11,32 +11,20 @@ from torch import Tensor
 from torch.distributions import Dirichlet, Gamma
 
 import rdmc
-from rdmc.archive import pack, unpack
 from rdmc.box import Box
-from rdmc.coordinates import Affine
 from rdmc.density import Density
 from rdmc.facets import find_polyhedron
 from rdmc.pilot import Pilot
 from rdmc.polyhedron import Polyhedron
 from rdmc.rng import Streams
 from rdmc.support import Support
-from tests.exact.meta import META
 from tests.laws.cases import F, generator
+from tests.laws.supports import MIXED, SOLID, affine
 from tests.marks import slow
 from tests.quick import QUICK
 from tests.stats import assert_within
 
 Inside = Callable[[Tensor], Tensor]
-
-
-def affine(dim: int, seed: int = 0) -> Affine:
-    """Off-centre, turned, of scales from 1 to 10."""
-    turn = torch.linalg.qr(torch.randn(dim, dim, generator=generator(seed), dtype=F)).Q
-    return Affine(torch.linspace(-0.1, 0.2, dim, dtype=F), torch.logspace(0, 1, dim, dtype=F)[:, None] * turn)
-
-
-MIXED = Polyhedron(affine(7), positive=2, simplices=(3, 1))  # and one free coordinate
-SOLID = Polyhedron(affine(4), simplices=(3, 1))
 
 
 def searched(inside: Inside, dim: int, seed: int = 3) -> Support | None:
@@ -60,45 +48,6 @@ def turned_cube(x: Tensor) -> Tensor:
 def wedge(x: Tensor) -> Tensor:
     """Two faces that meet at an angle, between two bounds of another coordinate; the fourth is free."""
     return (x[..., 0] > 0.0) & (x[..., 1] > 2.0 * x[..., 0]) & (x[..., 2].abs() < 5.0)
-
-
-@pytest.mark.parametrize("support", [MIXED, SOLID])
-def test_coordinates_come_back(support: Polyhedron) -> None:
-    y = 2.0 * torch.randn(500, support.affine.dim, generator=generator(0), dtype=F)
-    torch.testing.assert_close(support.inverse(support.forward(y)), y, rtol=1e-7, atol=1e-7)
-
-
-@pytest.mark.parametrize("support", [MIXED, SOLID])
-def test_values_have_the_derivatives_of_the_map(support: Polyhedron) -> None:
-    """The log determinant and the gradient, against autograd."""
-    y = torch.randn(30, support.affine.dim, generator=generator(1), dtype=F)
-    density = Density(lambda x: -0.3 * (1.0 + (x.sum(-1) - 1.0).square()).sqrt(), support.affine.dim)
-    seen = support.seen(density)
-    for row in y:
-        jacobian = torch.autograd.functional.jacobian(support.forward, row)
-        value = density(support.forward(row)) + torch.linalg.slogdet(jacobian)[1]
-        torch.testing.assert_close(seen(row), value, rtol=1e-10, atol=1e-10)
-    leaf = y.clone().requires_grad_(True)
-    (grad,) = torch.autograd.grad(seen.log_density(leaf).sum(), leaf)
-    value, own = seen.value_and_grad(y)
-    torch.testing.assert_close(own, grad)
-    torch.testing.assert_close(value, seen(y))
-    assert density.counter.gradients == 30
-
-
-def test_nothing_waits_for_the_device() -> None:
-    away = Polyhedron(Affine(MIXED.affine.centre.to(META), MIXED.affine.factor.to(META)), 2, (3, 1))
-    seen = away.seen(Density(lambda x: -x.square().sum(-1), 7, device=META))
-    y = torch.zeros(5, 7, dtype=F, device=META)
-    value, grad = seen.value_and_grad(y)
-    assert value.shape == seen(y).shape == (5,) and grad.shape == (5, 7) and grad.device == META
-    assert away.inverse(away.forward(y)).shape == (5, 7)
-
-
-def test_it_is_kept_in_a_file() -> None:
-    back = unpack(pack(MIXED))
-    assert torch.equal(back.forward(torch.ones(7, dtype=F)), MIXED.forward(torch.ones(7, dtype=F)))
-    assert (back.positive, back.simplices) == (2, (3, 1))
 
 
 @pytest.mark.parametrize(
@@ -192,14 +141,6 @@ def test_a_law_without_end_has_no_faces() -> None:
     """What is improper shall be seen as that, in the user's coordinates."""
     uniform = Density(lambda x: torch.where(ordered(x), 0.0 * x.sum(-1), -torch.inf), 3)
     assert Pilot().support(uniform, Streams.seeded(0, [64])) is None
-
-
-def test_beyond_the_largest_number_there_is_nothing() -> None:
-    half = Polyhedron(affine(2), positive=1)
-    seen = half.seen(Density(lambda x: -2.0 * x.abs().log1p().sum(-1), 2))
-    far = torch.tensor([[680.0, 0.0], [1e4, 0.0], [-1e4, 0.0]], dtype=F)
-    value, _ = seen.value_and_grad(far)
-    assert torch.isfinite(value[0]) and value[1:].tolist() == [-math.inf] * 2 == seen(far)[1:].tolist()
 
 
 @pytest.mark.parametrize(("of", "kind"), [("box", Box), ("simplex", Polyhedron)])
