@@ -214,6 +214,8 @@ def _arranged(rays: _Rays, normals: Tensor) -> Polyhedron | None:
         rows += [-share[i] * normals[k] for i, k in enumerate(group[:-1])]
         sizes.append((len(group) - 1, share[:-1]))
     free = _complement(right[rank:])
+    if len(alone) + len(rows) + len(free) != normals.shape[1]:  # faces so nearly alike that they are not told apart
+        return None
     eye = torch.eye(normals.shape[1], dtype=normals.dtype, device=normals.device)
     to_z = torch.stack([*alone, *rows, *(eye[j] for j in free)])
     at_origin = torch.cat([normals.new_ones(len(alone)), *(share for _, share in sizes), normals.new_zeros(len(free))])
