@@ -71,7 +71,7 @@ class Auto:
     3. *Correct*: every population goes from the reference to the target with particles and random numbers of its own, by
        sequential Monte Carlo on a ladder that is not adapted any more.
 
-    If the density is -inf or NaN outside a box, or a polyhedron that half-lines and simplices make, all three see it without bounds
+    If the density is -inf outside a box, or a polyhedron that half-lines and simplices make, all three see it without bounds
     (:mod:`rdmc.box`, :mod:`rdmc.polyhedron`), in logarithms and log-ratios.
 
     If the pilot finds affine maps under which the density is the same, as the renamings of exchangeable labels are, 2 and 3 see the

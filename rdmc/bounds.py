@@ -52,7 +52,7 @@ def find_box(f: BatchedDensity, x: Tensor, rng: Streams) -> Box | None:
     if box.kind == "all" or not bool(box.contains(x[inside]).all()):
         return None
     within = _within(box, origin, rng)
-    holds = torch.isfinite(f(within)).all() & ~(f(_beyond(box, within, origin, rng)) > -torch.inf).any()
+    holds = torch.isfinite(f(within)).all() & (f(_beyond(box, within, origin, rng)) == -torch.inf).all()
     return box if bool(holds) and falls(f, box, origin) else None
 
 
@@ -90,7 +90,7 @@ def falls(f: BatchedDensity, support: Support, origin: Tensor) -> bool:
     """Whether there is next to no mass at the ends of the axes: what is improper shall be seen in the user's own coordinates."""
     y = support.inverse(origin)
     there, here = (f(support.forward(z)) + support.log_det(z) for z in (support.ends(y), y[None]))
-    return not bool((there >= here - _NOTHING).any())  # NaN is beyond what can be computed, and no mass
+    return bool((there < here - _NOTHING).all())
 
 
 def _within(box: Box, origin: Tensor, rng: Streams) -> Tensor:

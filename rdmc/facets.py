@@ -44,7 +44,7 @@ def find_polyhedron(f: BatchedDensity, x: Tensor, rng: Streams) -> Polyhedron | 
     each particle of the streams. There are 2d faces at most, so in more than 64 dimensions none is looked for. Source: ours.
 
     Args:
-        f: Log density, -inf or NaN outside the support.
+        f: Log density, -inf outside the support.
         x: ``(M, d)`` points in double precision, of which one at least should be in the support.
         rng: Streams of which ways are drawn, 64 for each particle.
     """
@@ -157,8 +157,8 @@ def _holds(rays: _Rays, normals: Tensor, way: Tensor, rng: Streams) -> bool:
     further = _SHY * (_BEYOND / _SHY) ** u
     further[::2] = 0.0
     inside = rays.meets(way, (expected * before).minimum(_BEYOND * before))
-    outside = rays.meets(way, expected * (1.0 + _SHY + further)) & (expected < 0.5 * _FAR)
-    return bool(inside.all() & ~outside.any())
+    outside = rays.value(way, expected * (1.0 + _SHY + further)) == -torch.inf
+    return bool((inside & (outside | (expected > 0.5 * _FAR))).all())
 
 
 def _plane(rays: _Rays, way: Tensor, distance: Tensor) -> Tensor | None:

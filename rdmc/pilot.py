@@ -123,12 +123,12 @@ class Pilot:
         return direction / direction.norm(dim=-1, keepdim=True) * radius[:, None]
 
     def support(self, f: BatchedDensity, rng: Streams) -> Support | None:
-        """Where the density is not -inf or NaN, or None: if that is at all first points, or no box and no polyhedron.
+        """Where the density is not -inf, or None: if that is at all first points, or no box and no polyhedron.
 
-        Cost: ``starts`` density evaluations; of a density that is -inf or NaN at some of these, that of the first points of a
+        Cost: ``starts`` density evaluations; of a density that is -inf at some of these, that of the first points of a
         search, of :func:`rdmc.bounds.find_box`, and of :func:`rdmc.facets.find_polyhedron` where there is no box.
         """
-        if bool((f(self.first_points(f.dim, rng)) > -torch.inf).all()):
+        if not bool((f(self.first_points(f.dim, rng)) == -torch.inf).any()):
             return None
         points = self._usable_points(f, rng)
         return find_box(f, points, rng) or find_polyhedron(f, points, rng)

@@ -92,7 +92,7 @@ def _modes(result: Summarisable) -> list[str]:
     ]
 
 
-_FOUND = "found from where the density is -inf or NaN"
+_FOUND = "found from where the density is -inf"
 _SUPPORTS = {
     "box": f"The support is a box, {_FOUND}; it was sampled in log-odds between its bounds.",
     "bounds": f"Coordinates have bounds, {_FOUND}; they were sampled in logarithms of the distances from these, or in log-odds "
