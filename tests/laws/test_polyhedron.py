@@ -85,6 +85,18 @@ def test_faces_are_found_where_they_are(inside: Inside, dim: int, positive: int,
     assert 0 < int(there.sum()) < 4000 and torch.equal(there, inside(away))
 
 
+def test_a_way_that_ends_near_an_edge_is_left_out() -> None:
+    """From close to 15 other faces the last is met nowhere but at its edges: what is found has all of the support."""
+
+    def inside(x: Tensor) -> Tensor:
+        return ordered(x) & (x[..., 0] > 0.0) & (x[..., -1] < 1000.0)
+
+    found = searched(inside, 16, seed=0)
+    assert isinstance(found, Polyhedron)
+    x = 1000.0 * torch.rand(400, 16, generator=generator(7), dtype=F).sort(1).values
+    assert bool(inside(x).all()) and bool(torch.isfinite(found.inverse(x)).all())
+
+
 def test_faces_on_axes_are_exact() -> None:
     """So that poles keep their mass: where a coordinate is bounded by 0, the map adds nothing to it."""
     found = searched(shares, 4)
