@@ -99,10 +99,10 @@ class Box(Support):
         """``(...)`` log |det T'(y)|."""
         return self._stretch(y)[0].sum(-1)
 
-    def slope(self, y: Tensor, grad: Tensor) -> Tensor:
-        """``(..., d)`` gradient in y of the density seen, for that of the density in x."""
+    def pulled(self, y: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """``(...)`` log |det T'(y)|, and the ``(..., d)`` gradient in y of the density seen, for that of the density in x."""
         log_rate, own = self._stretch(y)
-        return grad * log_rate.exp() + own
+        return log_rate.sum(-1), grad * log_rate.exp() + own
 
     def _stretch(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """``(..., d)`` log derivative of each coordinate, and its own derivative."""

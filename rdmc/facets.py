@@ -38,7 +38,8 @@ def find_polyhedron(f: BatchedDensity, x: Tensor, rng: Streams) -> Polyhedron | 
     -inf there, a new face is met on the way, found by bisection, and its plane by d ways near by. Then density has to be -inf
     beyond the faces, from 1e-6 to 1000 times the distance to them.
 
-    Where there are faces only because numbers end, as the exponential of a coordinate does, there are none.
+    A face so small or so far that no way meets it, or only near its edges, may be left out: then the support is a part of what is
+    found. Where there are faces only because numbers end, as the exponential of a coordinate does, there are none.
 
     Law: none. Cost: those of ``x``; about 200 + 70 d density evaluations for each face, twice that where edges are near; 192 for
     each particle of the streams. There are 2d faces at most, so in more than 64 dimensions none is looked for. Source: ours.
@@ -48,18 +49,16 @@ def find_polyhedron(f: BatchedDensity, x: Tensor, rng: Streams) -> Polyhedron | 
         x: ``(M, d)`` points in double precision, of which one at least should be in the support.
         rng: Streams of which ways are drawn, 64 for each particle.
     """
-    if (
-        not 1 < x.shape[1] <= _DIMENSIONS or x.dtype != torch.float64
-    ):  # one dimension has boxes alone; single precision, no planes
+    # in one dimension there are boxes alone, and in single precision no plane can be told
+    if not 1 < x.shape[1] <= _DIMENSIONS or x.dtype != torch.float64:
         return None
     value = f(x)
     inside = torch.isfinite(value)
     if not bool(inside.any()):
         return None
     highest, middle = x[torch.where(inside, value, -torch.inf).argmax()], x[inside].mean(0)
-    origin = (
-        middle if bool(torch.isfinite(f(middle[None]))) else highest
-    )  # of a convex set it is inside, and farther from faces
+    # the middle of some points of a convex set is inside, and farther from its faces
+    origin = middle if bool(torch.isfinite(f(middle[None]))) else highest
     rays = _Rays(f, origin, _scale(f, origin))
     normals = _faces(rays, rng)
     if normals is None or len(normals) == 0:

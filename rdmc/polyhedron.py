@@ -3,6 +3,7 @@ r"""A support with flat faces, seen without them: logarithms of distances to fac
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -28,6 +29,8 @@ class Polyhedron(Support):
 
     The last share of a simplex is what the others leave, :math:`p_{k+1} = 1 - \sum_{i \le k} p_i`; an interval is a simplex of one
     coordinate. Numbers in order are a cone of half-lines, and numbers in order between two bounds a simplex.
+
+    Shapes: points are ``(..., d)``. Cost: ``O(d^2)`` a point, no evaluation of the target.
 
     Args:
         affine: c and A.
@@ -85,24 +88,30 @@ class Polyhedron(Support):
         ratios = [part.log() - (1.0 - part.sum(-1, keepdim=True)).log() for part in simplices]
         return torch.cat([half.log(), *ratios, free], -1)
 
+    @cached_property
+    def _log_size(self) -> Tensor:
+        """``()`` log |det A|."""
+        return self.affine.log_det()
+
     def log_det(self, y: Tensor) -> Tensor:
         """``(...)`` log |det T'(y)|."""
         half, simplices, _ = self._parts(y)
-        total = self.affine.log_det() + half.sum(-1)
+        log_det = self._log_size + half.sum(-1)
         for part in simplices:
-            total = total + _log_shares(part).sum(-1)
-        return total
+            log_det = log_det + _log_shares(part).sum(-1)
+        return log_det
 
-    def slope(self, y: Tensor, grad: Tensor) -> Tensor:
-        """``(..., d)`` gradient in y of the density seen, for that of the density in x."""
+    def pulled(self, y: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """``(...)`` log |det T'(y)|, and the ``(..., d)`` gradient in y of the density seen, for that of the density in x."""
         half, simplices, _ = self._parts(y)
         on_half, on_simplices, free = self._parts(grad @ self.affine.factor)
-        slopes = [on_half * half.exp() + 1.0]
+        log_det, slopes = self._log_size + half.sum(-1), [on_half * half.exp() + 1.0]
         for part, rise in zip(simplices, on_simplices, strict=True):
-            share = _log_shares(part)[..., :-1].exp()
-            mean = (share * rise).sum(-1, keepdim=True)
-            slopes.append(share * (rise - mean) + 1.0 - (part.shape[-1] + 1) * share)
-        return torch.cat([*slopes, free], -1)
+            log_p = _log_shares(part)
+            p = log_p[..., :-1].exp()
+            log_det = log_det + log_p.sum(-1)
+            slopes.append(p * (rise - (p * rise).sum(-1, keepdim=True)) + 1.0 - (part.shape[-1] + 1) * p)
+        return log_det, torch.cat([*slopes, free], -1)
 
     def beyond(self, y: Tensor) -> Tensor:
         """``(...)`` whether a distance from a face is so large, or so small, that nothing can be computed."""

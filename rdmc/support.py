@@ -53,8 +53,8 @@ class Support(ABC):
         """``(...)`` log |det T'(y)|."""
 
     @abstractmethod
-    def slope(self, y: Tensor, grad: Tensor) -> Tensor:
-        """``(..., d)`` gradient in y of the density seen, for that of the density in x."""
+    def pulled(self, y: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """``(...)`` log |det T'(y)|, and the ``(..., d)`` gradient in y of the density seen, for that of the density in x."""
 
     @abstractmethod
     def beyond(self, y: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class Support(ABC):
         def gradient(y: Tensor) -> tuple[Tensor, Tensor]:
             y = y.detach()
             value, grad = density.bare_value_and_grad(self.forward(y))
-            value = (value + self.log_det(y)).masked_fill(self.beyond(y), -torch.inf)
-            return value, self.slope(y, grad)
+            log_det, slope = self.pulled(y, grad)
+            return (value + log_det).masked_fill(self.beyond(y), -torch.inf), slope
 
         return replace(density, log_density=log_density, gradient=gradient)
