@@ -52,10 +52,14 @@ class Atlas:
         self.peak: list[Tensor] = []
         self.hits: list[int] = []
 
-    def add(self, x: Tensor) -> None:
-        """Climb from every point and file the ends under the modes they belong to; ends that are rounding alone are left out."""
+    def add(self, x: Tensor) -> float:
+        """Climb from every point and file the ends under the modes they belong to; ends that are rounding alone are left out.
+
+        Returns:
+            The share of the ascents that arrived somewhere.
+        """
         if len(x) == 0:
-            return
+            return 1.0
         end = self._homed(self._climbed(x))
         arrived = end.converged if bool(end.converged.any()) else torch.isfinite(end.value)
         order = end.value[arrived].argsort(descending=True)
@@ -74,6 +78,7 @@ class Atlas:
                 left &= ~self._claim_at(owner, left_x, left_value, left)
             elif self._found(left_x[i], left_value[i], left_grad[i]):
                 left &= ~self._claim_at(-1, left_x, left_value, left)
+        return float(end.converged.double().mean())
 
     def anywhere(self, x: Tensor, rng: Streams) -> Tensor:
         """``(..., B, d)`` points, each moved to an image drawn at random: images are looked at, not taken for granted."""
@@ -172,10 +177,14 @@ class Atlas:
         """``(K,)`` log of the mass that Laplace's method gives each mode, up to a constant."""
         return torch.stack(self.peak) + torch.stack(self.sd).log().sum(-1)
 
-    def heavy(self) -> list[int]:
-        """Hits of each mode that could matter: those not lighter than the heaviest by more than a rough estimate can err."""
+    def matters(self) -> list[bool]:
+        """Which modes could matter: those not lighter than the heaviest by more than a rough estimate can err."""
         mass = self.log_mass()
-        return [h for h, matters in zip(self.hits, (mass >= mass.max() - _LIGHTER).tolist(), strict=True) if matters]
+        return (mass >= mass.max() - _LIGHTER).tolist()
+
+    def heavy(self) -> list[int]:
+        """Hits of each mode that could matter."""
+        return [h for h, matters in zip(self.hits, self.matters(), strict=True) if matters]
 
     def unseen(self) -> float:
         """Good-Turing: the fraction of ascents to modes that matter whose mode was reached only once."""

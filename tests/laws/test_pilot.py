@@ -15,7 +15,7 @@ from rdmc.density import Density, as_density
 from rdmc.errors import DensityError
 from rdmc.mixture import GaussianMixture
 from rdmc.optimise import ascend
-from rdmc.pilot import Pilot
+from rdmc.pilot import Pilot, extended
 from rdmc.rng import Streams
 from rdmc.survey import Known, Survey
 from tests.marks import slow
@@ -203,6 +203,28 @@ def test_modes_on_a_lattice_stay_apart() -> None:
     mixture = GaussianMixture.isotropic(mean, torch.ones(40, dtype=F), torch.ones(40, dtype=F))
     k = torch.zeros(40, dtype=F)
     assert Survey(Affine.identity(1), mixture, k, k, 0.0).groups() == list(range(40))
+
+
+def test_where_ascents_do_not_arrive_a_quarter_of_them_says_so() -> None:
+    target = targets.funnel()
+    found, density = survey(target), as_density(target)
+    points = found.affine.to_white(target.sample(64, torch.Generator().manual_seed(1)))
+    assert extended(InCoordinates(density, found.affine), found, points).modes.shape == found.modes.shape
+    assert density.counter.gradients < 64 * 80  # all of them would take 64 * 160
+
+
+@pytest.mark.parametrize("at", [0, 1], ids=["a scout", "another point"])
+def test_further_ascents_find_a_mode_that_one_point_lies_at(at: int) -> None:
+    mixture = GaussianMixture.isotropic(
+        torch.tensor([[0.0, 5.0], [9.0, 5.0]], dtype=F), torch.ones(2, dtype=F), torch.ones(2, dtype=F)
+    )
+    density = Density(mixture.log_prob, 2)
+    known = Known(GaussianMixture.isotropic(mixture.mean[:1], torch.ones(1, dtype=F), torch.ones(1, dtype=F)))
+    found = known.run(density, Streams.seeded(0, [1]))
+    points = mixture.mean[:1].repeat(64, 1)
+    points[at] = mixture.mean[1] + 0.5
+    more = extended(InCoordinates(density, found.affine), found, found.affine.to_white(points))
+    torch.testing.assert_close(more.modes[more.modes[:, 0].argsort()], mixture.mean, rtol=0.0, atol=1e-3)
 
 
 @pytest.mark.parametrize(("dim", "shift", "scales"), [(6, -300.0, 1.0), *slow((3, 1000.0, 2.0), (12, 500.0, 2.0))])
