@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from rdmc.density import Density as Density
     from rdmc.guidance import Guidance as Guidance
     from rdmc.guidance import PowerPosterior as PowerPosterior
+    from rdmc.locate.pilot import Pilot as Pilot
+    from rdmc.locate.survey import Known as Known
     from rdmc.mixture import GaussianMixture as GaussianMixture
     from rdmc.network import ScoreNetwork as ScoreNetwork
     from rdmc.network import distill as distill
     from rdmc.parameters import Parameter as Parameter
     from rdmc.parameters import Parameters as Parameters
     from rdmc.path_smc import PathSMC as PathSMC
-    from rdmc.pilot import Pilot as Pilot
     from rdmc.registry import SAMPLERS as SAMPLERS
     from rdmc.relabelling import relabel as relabel
     from rdmc.reporting import report as report
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from rdmc.rng import Streams as Streams
     from rdmc.sampling import sample as sample
     from rdmc.spread import RayExecutor as RayExecutor
-    from rdmc.survey import Known as Known
     from rdmc.table import Table as Table
 
 __version__ = "0.1.0"
@@ -45,11 +45,11 @@ _HOMES = {
     "Density": "rdmc.density",
     "GaussianMixture": "rdmc.mixture",
     "Guidance": "rdmc.guidance",
-    "Known": "rdmc.survey",
+    "Known": "rdmc.locate.survey",
     "Parameter": "rdmc.parameters",
     "Parameters": "rdmc.parameters",
     "PathSMC": "rdmc.path_smc",
-    "Pilot": "rdmc.pilot",
+    "Pilot": "rdmc.locate.pilot",
     "PowerPosterior": "rdmc.guidance",
     "RDMC": "rdmc.reverse",
     "RayExecutor": "rdmc.spread",

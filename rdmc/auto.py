@@ -15,16 +15,16 @@ from rdmc.coordinates import InCoordinates
 from rdmc.correct.refine import STAGE_COLUMNS, Refined, Refinement
 from rdmc.correct.temper import Population, Stage
 from rdmc.density import Density
-from rdmc.folding import Folding
 from rdmc.journal import Journal
+from rdmc.locate.folding import Folding
+from rdmc.locate.pilot import Pilot
+from rdmc.locate.survey import Survey, Surveyor
+from rdmc.locate.trail import Trail
 from rdmc.particles import evenly
-from rdmc.pilot import Pilot
 from rdmc.rng import SHARD_SIZE, Streams
 from rdmc.sampler import Block, Plan, Progress, Unit, pilot_streams
-from rdmc.support import Support
-from rdmc.survey import Survey, Surveyor
+from rdmc.supports.support import Support
 from rdmc.table import Table
-from rdmc.trail import Trail
 
 __all__ = ["Auto", "AutoState", "Prepared"]
 
@@ -72,10 +72,10 @@ class Auto:
        sequential Monte Carlo on a ladder that is not adapted any more.
 
     If the density is -inf outside a box, or a polyhedron that half-lines and simplices make, all three see it without bounds
-    (:mod:`rdmc.box`, :mod:`rdmc.polyhedron`), in logarithms and log-ratios.
+    (:mod:`rdmc.supports.box`, :mod:`rdmc.supports.polyhedron`), in logarithms and log-ratios.
 
     If the pilot finds affine maps under which the density is the same, as the renamings of exchangeable labels are, 2 and 3 see the
-    density folded to one image of each mode (:class:`rdmc.folding.Folding`), and every draw is moved by a map drawn uniformly.
+    density folded to one image of each mode (:class:`rdmc.locate.Folding`), and every draw is moved by a map drawn uniformly.
 
     Law: pi in the limit of many particles, whatever the first two stages found; they decide the efficiency.
     Evidence: the mean over populations of unbiased estimates.

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rdmc.locate.survey import Survey
 from rdmc.mixture import GaussianMixture
-from rdmc.survey import Survey
 from rdmc.table import Table
 
 __all__ = ["KEPT", "Modes", "edges", "mode_columns", "places", "tells_more"]

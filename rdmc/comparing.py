@@ -16,14 +16,14 @@ from rdmc.comparison import COLUMNS, Comparison
 from rdmc.density import Density, HasLogDensity, as_density
 from rdmc.errors import SamplingWarning
 from rdmc.inner import GuidedChains
-from rdmc.pilot import Pilot
+from rdmc.locate.pilot import Pilot
+from rdmc.locate.survey import Survey
 from rdmc.registry import SAMPLERS, sampler_named
 from rdmc.result import Result
 from rdmc.reverse import RDMC
 from rdmc.sampler import Sampler, pilot_streams
 from rdmc.sampling import sample
 from rdmc.stein import DENSITY_COST, Yardstick, agree
-from rdmc.survey import Survey
 from rdmc.table import Table
 from rdmc.typing import LogDensity
 

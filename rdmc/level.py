@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rdmc.error_terms import Errors
+from rdmc.budget.terms import Errors
 from rdmc.errors import NonFiniteDensityError
 from rdmc.inner.base import Draws
 from rdmc.process import ForwardProcess
@@ -42,7 +42,7 @@ class Level(NamedTuple):
         evaluations: Gradient evaluations spent.
         seconds: Time spent.
         discretisation: Error of the step to the next level with the exact posterior mean, in nats
-            (:func:`rdmc.error_terms.error_terms`); NaN where the step has none that can be told, here and below.
+            (:func:`rdmc.budget.terms.error_terms`); NaN where the step has none that can be told, here and below.
         score: What the noise of the posterior mean adds in this step, if it is new at each level.
         score_bound: The same if it were the same at all levels.
         draw_error: Where the step uses a draw from q_t, how far its law may be from q_t, else 0. Of chains it is

@@ -17,6 +17,8 @@ from rdmc.inner.base import Draws, Warm, require_count
 from rdmc.inner.importance import weigh
 from rdmc.journal import Journal
 from rdmc.level import require_finite
+from rdmc.locate.pilot import Pilot
+from rdmc.locate.survey import Surveyor
 from rdmc.mixture import GaussianMixture
 from rdmc.particles import ancestral_variance, effective_share, evenly, in_batch, log_mean, systematic
 from rdmc.path.controlled import Controlled
@@ -25,14 +27,12 @@ from rdmc.path.level import PathLevel, measure_path_level
 from rdmc.path.potential import Marginal, Potential
 from rdmc.path.start import NoisedStart, PathStart
 from rdmc.path.weights import log_transition, positive, reverse_law, without_nan
-from rdmc.pilot import Pilot
 from rdmc.posterior import InnerPosterior
 from rdmc.process import ForwardProcess
 from rdmc.refit import Refit, Refitted
 from rdmc.rng import SHARD_SIZE, Streams
 from rdmc.sampler import Block, Plan, Progress, Unit, located
 from rdmc.schedule import Fitted, Schedule
-from rdmc.survey import Surveyor
 from rdmc.table import Table
 
 __all__ = ["PathSMC", "PathState"]

@@ -15,11 +15,11 @@ from rdmc.density import Density
 from rdmc.inner import GuidedChains
 from rdmc.inner.base import require_count
 from rdmc.journal import Journal
+from rdmc.locate.survey import Survey
 from rdmc.mixture import GaussianMixture
 from rdmc.reverse import RDMC
 from rdmc.rng import Streams
 from rdmc.schedule import Fitted
-from rdmc.survey import Survey
 from rdmc.table import Table
 
 __all__ = ["Refit", "Refitted"]

@@ -14,20 +14,21 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from rdmc.budget.follow import Followed, last_columns
+from rdmc.budget.step_law import StepLaw, law_of
+from rdmc.budget.terms import error_terms
+from rdmc.budget.transport import Look
 from rdmc.capture import Modes
 from rdmc.coordinates import Affine, InCoordinates
 from rdmc.density import Density
-from rdmc.error_follow import Followed, last_columns
-from rdmc.error_step import StepLaw, law_of
-from rdmc.error_terms import error_terms
-from rdmc.error_transport import Look
 from rdmc.grid import LinearGrid
 from rdmc.inner import Chains, GuidedChains, Importance, InnerSampler, Started
 from rdmc.inner.base import Draws, Warm
 from rdmc.journal import Journal
 from rdmc.kernels import ULA
 from rdmc.level import Level, level_columns, measure_level, require_finite
-from rdmc.pilot import Pilot
+from rdmc.locate.pilot import Pilot
+from rdmc.locate.survey import Survey, Surveyor
 from rdmc.posterior import InnerPosterior
 from rdmc.process import OU, ForwardProcess
 from rdmc.rng import Streams
@@ -36,7 +37,6 @@ from rdmc.schedule import Fitted, Fixed, Schedule
 from rdmc.score import ScoreEstimate, ScoreEstimator, SteinControlVariate, Tweedie
 from rdmc.start import LangevinStart, MatchedNormal, Start
 from rdmc.steps import Bridge, Estimate, Exponential, Memory, Step
-from rdmc.survey import Survey, Surveyor
 
 __all__ = ["RDMC", "ReverseState"]
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from rdmc.density import Density
 from rdmc.journal import Journal
+from rdmc.locate.survey import Survey, Surveyor
 from rdmc.rng import SHARD_SIZE, Streams
-from rdmc.support import Support
-from rdmc.survey import Survey, Surveyor
+from rdmc.supports.support import Support
 from rdmc.table import Table
 
 __all__ = ["Block", "Plan", "Progress", "Sampler", "Unit", "batches_of_shards", "joined", "located", "pilot_streams"]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rdmc.grid import Grid, LinearGrid, LogSNRGrid
+from rdmc.locate.survey import Survey
 from rdmc.process import EDM, OU, ForwardProcess
-from rdmc.survey import Survey
 
 __all__ = ["Fitted", "Fixed", "Schedule"]
 

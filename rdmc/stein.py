@@ -13,8 +13,8 @@ from torch import Tensor
 from rdmc.coordinates import Affine, InCoordinates
 from rdmc.density import Density
 from rdmc.diagnostics.quality import iid_floor, mode_weight_tv, sliced_w2
+from rdmc.locate.survey import Survey
 from rdmc.result import Result
-from rdmc.survey import Survey
 
 __all__ = ["DENSITY_COST", "Yardstick", "agree", "kernel_stein_discrepancy"]
 

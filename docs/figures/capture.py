@@ -16,6 +16,7 @@ from rdmc.grid import LogSNRGrid
 from rdmc.guidance import Guidance
 from rdmc.inner import Chains, Draws, FromSurrogate, Importance, Warm
 from rdmc.kernels import MALA
+from rdmc.locate.survey import Known
 from rdmc.mixture import GaussianMixture
 from rdmc.network import distill
 from rdmc.posterior import InnerPosterior
@@ -25,7 +26,6 @@ from rdmc.rng import Streams
 from rdmc.sampling import sample
 from rdmc.schedule import Fixed
 from rdmc.score import Tweedie
-from rdmc.survey import Known
 
 __all__ = ["draw", "numbers"]
 

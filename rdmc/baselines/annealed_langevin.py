@@ -16,7 +16,7 @@ from rdmc.coordinates import InCoordinates
 from rdmc.density import Density
 from rdmc.journal import Journal
 from rdmc.kernels import ULA, Isotropic, State
-from rdmc.pilot import Pilot
+from rdmc.locate.pilot import Pilot
 from rdmc.rng import Streams
 from rdmc.sampler import Block, Plan, Progress, Unit, batches_of_shards, located
 from rdmc.typing import BatchedDensity

@@ -14,7 +14,7 @@ from rdmc.coordinates import InCoordinates
 from rdmc.density import Density
 from rdmc.journal import Journal
 from rdmc.kernels import HMC, Diagonal, Kernel, State
-from rdmc.pilot import Pilot
+from rdmc.locate.pilot import Pilot
 from rdmc.rng import Streams
 from rdmc.sampler import Block, Plan, Progress, Unit, located
 

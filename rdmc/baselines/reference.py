@@ -10,8 +10,8 @@ from torch import Tensor
 
 from rdmc.coordinates import Affine
 from rdmc.kernels import State
+from rdmc.locate.survey import Survey
 from rdmc.rng import Streams
-from rdmc.survey import Survey
 from rdmc.typing import BatchedDensity
 
 __all__ = ["Path", "Reference"]

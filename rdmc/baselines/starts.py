@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rdmc.locate.survey import Survey
 from rdmc.mixture import GaussianMixture
 from rdmc.rng import Streams
-from rdmc.survey import Survey
 
 __all__ = ["overdispersed"]
 

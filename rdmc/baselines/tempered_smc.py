@@ -17,7 +17,7 @@ from rdmc.baselines.reference import Reference
 from rdmc.coordinates import InCoordinates
 from rdmc.density import Density
 from rdmc.journal import Journal
-from rdmc.pilot import Pilot
+from rdmc.locate.pilot import Pilot
 from rdmc.rng import Streams
 from rdmc.sampler import Block, Plan, Progress, Unit, located
 

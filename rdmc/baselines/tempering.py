@@ -19,10 +19,10 @@ from rdmc.coordinates import InCoordinates
 from rdmc.density import Density
 from rdmc.journal import Journal
 from rdmc.kernels import MALA, Kernel
-from rdmc.pilot import Pilot
+from rdmc.locate.pilot import Pilot
+from rdmc.locate.survey import Survey
 from rdmc.rng import Streams
 from rdmc.sampler import Block, Plan, Progress, Unit, located
-from rdmc.survey import Survey
 
 __all__ = ["ParallelTempering", "TemperingState"]
 

@@ -14,11 +14,11 @@ from rdmc.correct.product import fit_product, independent_directions
 from rdmc.correct.reference import Reference, covering
 from rdmc.correct.regions import at_fisher_scale, at_moments
 from rdmc.correct.temper import Population, Trial, log_ratio
-from rdmc.curvature import local_axes, precisions
+from rdmc.locate.curvature import local_axes, precisions
+from rdmc.locate.survey import Survey
 from rdmc.mixture import GaussianMixture
 from rdmc.rng import Streams
 from rdmc.student import StudentMixture
-from rdmc.survey import Survey
 from rdmc.typing import BatchedDensity
 
 __all__ = ["HESSIANS", "SUPPORT", "best", "best_tails", "factorising", "fitted", "students"]

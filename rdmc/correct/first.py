@@ -11,14 +11,14 @@ from rdmc.correct.candidates import HESSIANS, best_tails, students
 from rdmc.correct.hidden import hidden_mass, own_evidence
 from rdmc.correct.judge import Judgement
 from rdmc.correct.reference import Reference
-from rdmc.curvature import local_axes, precisions
 from rdmc.density import Density
 from rdmc.linear import spectrum
-from rdmc.matching import Matching
+from rdmc.locate.curvature import local_axes, precisions
+from rdmc.locate.matching import Matching
+from rdmc.locate.survey import Survey
+from rdmc.locate.trail import Trail
 from rdmc.mixture import GaussianMixture
 from rdmc.rng import Streams
-from rdmc.survey import Survey
-from rdmc.trail import Trail
 
 __all__ = [
     "First",
@@ -159,7 +159,7 @@ def on_trail(density: Density, survey: Survey, trail: Trail) -> GaussianMixture:
 def matched(
     density: Density, survey: Survey, trail: Trail, passed: GaussianMixture, rng: Streams
 ) -> tuple[First, float] | None:
-    """The modes' Gaussians joined with such as have the density's gradients (:class:`rdmc.matching.Matching`), and the best bound.
+    """The modes' Gaussians joined with such as have the density's gradients (:class:`rdmc.locate.Matching`), and the best bound.
 
     These start from the heaviest eight at modes, from all on the trail, and from its first points. None where none of them has any.
 

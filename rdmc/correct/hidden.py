@@ -10,7 +10,7 @@ from torch import Tensor
 from rdmc.correct.judge import forward_efficiency, log_mean_exp
 from rdmc.correct.reference import Reference
 from rdmc.correct.temper import log_ratio
-from rdmc.curvature import local_axes, precisions
+from rdmc.locate.curvature import local_axes, precisions
 from rdmc.mixture import GaussianMixture
 from rdmc.rng import Streams
 from rdmc.typing import BatchedDensity

@@ -11,9 +11,9 @@ from rdmc.correct.candidates import fitted
 from rdmc.correct.judge import Judgement, log_mean_exp
 from rdmc.correct.reference import Law, Reference
 from rdmc.correct.temper import Population, Trial, log_ratio, next_beta
+from rdmc.locate.survey import Survey
 from rdmc.particles import systematic
 from rdmc.rng import Streams
-from rdmc.survey import Survey
 from rdmc.typing import BatchedDensity
 
 __all__ = ["improved", "nearer"]

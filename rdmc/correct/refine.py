@@ -18,11 +18,11 @@ from rdmc.correct.reference import Reference
 from rdmc.correct.temper import Tempering, Trial
 from rdmc.density import Density
 from rdmc.journal import Journal
-from rdmc.pilot import extended
+from rdmc.locate.pilot import extended
+from rdmc.locate.survey import Survey
+from rdmc.locate.trail import Trail
 from rdmc.rng import Streams
-from rdmc.survey import Survey
 from rdmc.table import Table
-from rdmc.trail import Trail
 
 __all__ = ["STAGE_COLUMNS", "Refined", "Refinement"]
 

@@ -44,8 +44,8 @@ class ErrorBudget:
     Two views of each term. The *sum over levels* is that of the theorem: it bounds the divergence of the whole paths, and so that
     of the draws, often from far above, since later steps forget what earlier ones got wrong. What is *left* is an estimate of the
     divergence of the draws themselves, each term alone, from the errors of their means and covariances, of the whole and within
-    modes (:mod:`rdmc.error_transport`): close on Gaussian targets, to a small factor on mixtures. That of the discretisation is
-    measured from the draws where steps are coarse or add no noise (:mod:`rdmc.error_direct`).
+    modes (:mod:`rdmc.budget.transport`): close on Gaussian targets, to a small factor on mixtures. That of the discretisation is
+    measured from the draws where steps are coarse or add no noise (:mod:`rdmc.budget.direct`).
 
     Attributes:
         table: One row a level, in the order of the run: t, sigma, log_snr, start, discretisation, score and score_bound. NaN
@@ -181,7 +181,7 @@ def error_budget(result: HasLevels) -> ErrorBudget:
 
     .. math:: \mathrm{KL}(p_T \,\|\, \text{start}) + \sum_t E\, \mathrm{KL}(\text{exact reverse kernel} \,\|\, \text{step}),
 
-    which bounds KL(target || draws); see :mod:`rdmc.error_terms` for the formulas. Populations are averaged.
+    which bounds KL(target || draws); see :mod:`rdmc.budget.terms` for the formulas. Populations are averaged.
 
     What no run can tell is not in it: modes that no inner chain visited, and a bias that all inner chains share, such as that of
     an unadjusted kernel. The draws stand for the target, so a run with wrong weights has the budget of a target with these weights.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rdmc.error_direct import DIRECT
+from rdmc.budget.direct import DIRECT
 
 __all__ = ["LeftBySteps"]
 
@@ -21,7 +21,7 @@ _TRACE = 0.02  # of what the start left, that may be taken for it
 
 
 class LeftBySteps(NamedTuple):
-    """Nats with their standard error, as measured (:mod:`rdmc.error_direct`), averaged over populations; NaN where nothing was."""
+    """Nats with their standard error, as measured (:mod:`rdmc.budget.direct`), averaged over populations; NaN where nothing was."""
 
     nats: float
     se: float

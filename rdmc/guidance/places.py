@@ -11,9 +11,9 @@ from torch import Tensor
 from rdmc.capture import Modes
 from rdmc.coordinates import Affine
 from rdmc.density import Density
+from rdmc.locate.survey import Survey
 from rdmc.mixture import GaussianMixture
 from rdmc.process import ForwardProcess
-from rdmc.survey import Survey
 
 __all__ = ["Halves", "Setting", "between", "combined", "common", "guide", "start_law"]
 

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rdmc.approach import require_finite_mass
 from rdmc.coordinates import InCoordinates
 from rdmc.density import Density
 from rdmc.errors import ImproperDensityError, NonFiniteDensityError
@@ -32,6 +31,7 @@ from rdmc.guidance.sampler import Guidance
 from rdmc.inner.base import require_count
 from rdmc.journal import Journal
 from rdmc.level import NONFINITE_LIMIT, Level, level_columns
+from rdmc.locate.approach import require_finite_mass
 from rdmc.mixture import GaussianMixture, squared_norm
 from rdmc.particles import effective_share, log_mean, systematic
 from rdmc.path.kernels import Moments

@@ -24,13 +24,13 @@ from rdmc.guidance.strength import Interval, Strength, checked_strength, strengt
 from rdmc.inner import GuidedChains
 from rdmc.journal import Journal
 from rdmc.level import Level, level_columns
+from rdmc.locate.survey import Survey, Surveyor
 from rdmc.process import ForwardProcess
 from rdmc.reverse import RDMC
 from rdmc.rng import Streams
 from rdmc.sampler import Block, Plan, Progress, Unit, located, pilot_streams
 from rdmc.schedule import Fitted
 from rdmc.steps import Estimate, Memory
-from rdmc.survey import Survey, Surveyor
 
 __all__ = ["Guidance", "GuidedState"]
 

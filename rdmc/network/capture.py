@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from rdmc.capture import Modes, places
 from rdmc.diagnostics.capture import Capture, capture
+from rdmc.locate.survey import Survey
 from rdmc.network.denoiser import FittedDenoiser
 from rdmc.network.guide import Guiding
 from rdmc.network.walking import estimated, walk
 from rdmc.steps import Exponential, Step
-from rdmc.survey import Survey
 from rdmc.table import Table
 
 __all__ = ["captured"]

@@ -13,6 +13,8 @@ from rdmc.density import Density, HasLogDensity, as_density
 from rdmc.diagnostics.capture import Capture
 from rdmc.inner.base import require_count
 from rdmc.journal import Journal
+from rdmc.locate.pilot import Pilot
+from rdmc.locate.survey import Surveyor
 from rdmc.network.capture import captured
 from rdmc.network.denoiser import FittedDenoiser
 from rdmc.network.flow import Pushed, Trace, log_density, push
@@ -23,10 +25,8 @@ from rdmc.network.starting import Tails
 from rdmc.network.storage import read, write
 from rdmc.network.walking import estimated, walk
 from rdmc.network.weights import IndependenceChains, Weights, chain, weigh
-from rdmc.pilot import Pilot
 from rdmc.sampler import located
 from rdmc.steps import Step
-from rdmc.survey import Surveyor
 from rdmc.table import Table
 from rdmc.typing import LogDensity
 
@@ -234,7 +234,7 @@ class ScoreNetwork(FittedDenoiser):
         Args:
             log_density: As in :meth:`weights`; it is asked for the modes alone. With a guide, the conditional law.
             n: Particles.
-            pilot: How modes are found; :class:`rdmc.Pilot` by default, :class:`rdmc.survey.Known` where they are known.
+            pilot: How modes are found; :class:`rdmc.Pilot` by default, :class:`rdmc.locate.survey.Known` where they are known.
             seed: Non-negative integer.
             steps: Steps.
             method: As in :meth:`sample`.

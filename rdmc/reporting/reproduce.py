@@ -17,7 +17,15 @@ __all__ = ["code_section"]
 
 _HOMES = (  # to look in first
     *("rdmc", "rdmc.baselines", "rdmc.inner", "rdmc.kernels", "rdmc.steps", "rdmc.score", "rdmc.schedule"),
-    *("rdmc.start", "rdmc.process", "rdmc.rate", "rdmc.grid", "rdmc.pilot", "rdmc.coordinates", "rdmc.inner.base"),
+    *(
+        "rdmc.start",
+        "rdmc.process",
+        "rdmc.rate",
+        "rdmc.grid",
+        "rdmc.locate.pilot",
+        "rdmc.coordinates",
+        "rdmc.inner.base",
+    ),
 )
 _OURS = "your log density, or an object with `dim` and `log_density`: it is not saved with the draws"
 

@@ -9,7 +9,7 @@ from typing import Any
 import rdmc
 from rdmc.baselines import NUTS, AnnealedLangevin, Ensemble, LongChains, ParallelTempering, TemperedSMC
 from rdmc.kernels import HMC, MALA, ULA
-from rdmc.pilot import Pilot
+from rdmc.locate.pilot import Pilot
 from rdmc.sampler import Sampler
 from tests.laws.cases import SKEWED_VARIANCE
 

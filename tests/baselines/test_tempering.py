@@ -18,7 +18,7 @@ from rdmc.baselines.replicas import Tally, begin, scan
 from rdmc.coordinates import Affine, InCoordinates
 from rdmc.density import Density
 from rdmc.kernels import HMC, MALA
-from rdmc.pilot import Pilot
+from rdmc.locate.pilot import Pilot
 from rdmc.rng import Streams
 from tests.laws.cases import SKEWED_MEAN, SKEWED_VARIANCE, F, generator, skewed, skewed_draws
 from tests.stats import assert_moments, assert_within

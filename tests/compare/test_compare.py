@@ -18,7 +18,7 @@ from rdmc.cli import app
 from rdmc.comparison import COLUMNS, Comparison
 from rdmc.errors import DensityError
 from rdmc.kernels import MALA, ULA
-from rdmc.pilot import Pilot
+from rdmc.locate.pilot import Pilot
 from tests.compare.cases import PAIR, Exact, Failing, Interrupted, Watched, hidden
 from tests.marks import slow
 

@@ -16,11 +16,11 @@ from rdmc.auto import Auto, AutoState, Prepared
 from rdmc.coordinates import Affine
 from rdmc.correct.refine import STAGE_COLUMNS, Refined, Refinement
 from rdmc.density import Density
-from rdmc.folding import Folding
+from rdmc.locate.folding import Folding
+from rdmc.locate.survey import Survey
 from rdmc.particles import evenly
 from rdmc.rng import SHARD_SIZE
 from rdmc.sampler import Plan
-from rdmc.survey import Survey
 from rdmc.table import Table
 from tests.correct.cases import pair, streams
 from tests.correct.test_tempering import CHEAP, LOG_Z, lopsided

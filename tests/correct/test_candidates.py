@@ -15,12 +15,12 @@ from rdmc.correct.first import along_trail, at_modes, on_trail, where_mass_is
 from rdmc.correct.fit import fit_mixture
 from rdmc.correct.judge import forward_efficiency, log_mean_exp
 from rdmc.density import Density, as_density
+from rdmc.locate.pilot import Pilot
+from rdmc.locate.survey import Survey
+from rdmc.locate.trail import Trail
 from rdmc.mixture import GaussianMixture
-from rdmc.pilot import Pilot
 from rdmc.sampler import pilot_streams
 from rdmc.student import StudentMixture
-from rdmc.survey import Survey
-from rdmc.trail import Trail
 from targets.base import Target
 from tests.correct.cases import streams
 from tests.laws.cases import F, generator

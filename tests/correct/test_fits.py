@@ -15,11 +15,11 @@ from rdmc.correct.axes import fit_axes
 from rdmc.correct.fit import whitening
 from rdmc.correct.judge import forward_efficiency
 from rdmc.correct.reference import covering
-from rdmc.curvature import local_axes, precisions
 from rdmc.density import Density
+from rdmc.locate.curvature import local_axes, precisions
+from rdmc.locate.trail import Trail
 from rdmc.mixture import GaussianMixture
 from rdmc.student import StudentMixture
-from rdmc.trail import Trail
 from tests.correct.cases import core, pair, streams
 from tests.laws.cases import F, generator, spd
 

@@ -15,8 +15,8 @@ from rdmc.correct.improve import improved, nearer
 from rdmc.correct.judge import forward_efficiency, log_mean_exp
 from rdmc.correct.temper import next_beta
 from rdmc.density import Density
+from rdmc.locate.survey import Survey
 from rdmc.mixture import GaussianMixture
-from rdmc.survey import Survey
 from tests.correct.cases import as_target, gaussian_law, streams
 from tests.laws.cases import F
 from tests.stats import assert_within

@@ -13,12 +13,12 @@ from rdmc.coordinates import Affine, InCoordinates
 from rdmc.correct.first import First, along_trail, at_modes, first_reference, matched, on_trail
 from rdmc.correct.judge import forward_efficiency, log_mean_exp
 from rdmc.density import Density, as_density
-from rdmc.matching import Matching
+from rdmc.locate.matching import Matching
+from rdmc.locate.pilot import Pilot
+from rdmc.locate.trail import Trail
 from rdmc.mixture import GaussianMixture
-from rdmc.pilot import Pilot
 from rdmc.rng import Streams
 from rdmc.sampler import pilot_streams
-from rdmc.trail import Trail
 from tests.correct.cases import streams
 from tests.laws.cases import F, generator
 from tests.marks import slow

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 import targets
-from rdmc.approach import _Compressed, climb
-from rdmc.atlas import Atlas
 from rdmc.density import Density, as_density
+from rdmc.locate.approach import _Compressed, climb
+from rdmc.locate.atlas import Atlas
+from rdmc.locate.optimise import ascend
+from rdmc.locate.pilot import Pilot
+from rdmc.locate.scan import Scan, between
+from rdmc.locate.survey import Overlooked
 from rdmc.mixture import GaussianMixture
-from rdmc.optimise import ascend
-from rdmc.pilot import Pilot
 from rdmc.rng import Streams
 from rdmc.sampler import pilot_streams
-from rdmc.scan import Scan, between
-from rdmc.survey import Overlooked
 from tests.correct.cases import as_target, core, streams
 from tests.laws.cases import F, generator
 from tests.marks import slow

@@ -14,7 +14,7 @@ from rdmc.baselines import Ensemble, LongChains, ParallelTempering
 from rdmc.correct.refine import Refinement
 from rdmc.correct.temper import Tempering
 from rdmc.kernels import HMC, MALA, ULA
-from rdmc.pilot import Pilot
+from rdmc.locate.pilot import Pilot
 from tests.errors.bad_day import Refused, normal
 
 __all__ = ["ACCEPTED", "OBJECTS", "REFUSED"]

@@ -19,9 +19,9 @@ from rdmc.baselines import AnnealedLangevin, LongChains
 from rdmc.density import as_density
 from rdmc.errors import DensityError
 from rdmc.kernels import HMC, MALA, ULA
+from rdmc.locate.survey import Known
 from rdmc.mixture import GaussianMixture
 from rdmc.reverse import RDMC
-from rdmc.survey import Known
 from tests.errors.bad_day import normal
 from tests.quick import QUICK
 

@@ -21,8 +21,8 @@ import torch
 from rdmc.density import Density
 from rdmc.guidance import Guidance
 from rdmc.inner import GuidedChains
+from rdmc.locate.pilot import Pilot
 from rdmc.mixture import GaussianMixture
-from rdmc.pilot import Pilot
 from rdmc.process import ForwardProcess
 from rdmc.schedule import Fitted
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from rdmc.coordinates import Affine
+from rdmc.locate.survey import Survey
 from rdmc.mixture import GaussianMixture
-from rdmc.survey import Survey
 
 META = torch.device("meta")
 

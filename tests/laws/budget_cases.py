@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 import rdmc
+from rdmc.budget.step_law import law_of
 from rdmc.coordinates import Affine
 from rdmc.density import Density
-from rdmc.error_step import law_of
 from rdmc.grid import LogSNRGrid
 from rdmc.inner import Draws, FromSurrogate, Importance, Warm
+from rdmc.locate.survey import Known
 from rdmc.mixture import GaussianMixture
 from rdmc.posterior import InnerPosterior, score_from_mean
 from rdmc.process import OU, ForwardProcess
@@ -26,7 +27,6 @@ from rdmc.schedule import Fixed
 from rdmc.score import ScoreEstimate, ScoreEstimator, Tweedie
 from rdmc.start import MatchedNormal, Start
 from rdmc.steps import Estimate, Memory, Step
-from rdmc.survey import Known
 from tests.exact.gaussian import Gaussian, push
 
 F = torch.float64

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from rdmc.error_step import law_of
+from rdmc.budget.step_law import law_of
 from rdmc.mixture import GaussianMixture
 from rdmc.process import ForwardProcess
 from rdmc.steps import Estimate, Step

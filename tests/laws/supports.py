@@ -6,9 +6,9 @@ import math
 
 import torch
 
-from rdmc.box import Box
 from rdmc.coordinates import Affine
-from rdmc.polyhedron import Polyhedron
+from rdmc.supports.box import Box
+from rdmc.supports.polyhedron import Polyhedron
 from tests.laws.cases import F, generator
 
 

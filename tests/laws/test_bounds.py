@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 import rdmc
-from rdmc.bounds import find_box
-from rdmc.box import Box
 from rdmc.density import Density
-from rdmc.pilot import Pilot
+from rdmc.locate.pilot import Pilot
 from rdmc.rng import Streams
-from rdmc.support import Support
+from rdmc.supports.bounds import find_box
+from rdmc.supports.box import Box
+from rdmc.supports.support import Support
 from tests.laws.cases import F
 from tests.laws.supports import BOX
 from tests.marks import slow

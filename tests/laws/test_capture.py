@@ -22,6 +22,7 @@ from rdmc.diagnostics.trace import trace_table
 from rdmc.grid import LogSNRGrid
 from rdmc.inner import Chains, Draws, FromSurrogate, Importance, Warm
 from rdmc.kernels import MALA
+from rdmc.locate.survey import Known, Survey
 from rdmc.mixture import GaussianMixture
 from rdmc.posterior import InnerPosterior
 from rdmc.process import EDM
@@ -30,7 +31,6 @@ from rdmc.rng import Streams
 from rdmc.schedule import Fixed
 from rdmc.score import Tweedie
 from rdmc.steps import Bridge, Exponential, Step
-from rdmc.survey import Known, Survey
 from tests.stats import assert_within
 
 F = torch.float64

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 import rdmc
-from rdmc.error_follow import MOST_COORDINATES
-from rdmc.error_step import law_of
+from rdmc.budget.follow import MOST_COORDINATES
+from rdmc.budget.step_law import law_of
 from rdmc.grid import LogSNRGrid
 from rdmc.process import OU
 from rdmc.reverse import RDMC

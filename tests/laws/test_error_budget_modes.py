@@ -11,11 +11,12 @@ import pytest
 import torch
 
 import rdmc
+from rdmc.budget.step_law import law_of
 from rdmc.density import Density
-from rdmc.error_step import law_of
 from rdmc.grid import LogSNRGrid
 from rdmc.inner import Chains, Draws, GuidedChains, Warm
 from rdmc.kernels import MALA
+from rdmc.locate.survey import Known
 from rdmc.mixture import GaussianMixture
 from rdmc.posterior import InnerPosterior
 from rdmc.process import EDM
@@ -23,7 +24,6 @@ from rdmc.reverse import RDMC
 from rdmc.rng import Streams
 from rdmc.schedule import Fixed
 from rdmc.steps import Ancestral, Bridge, Exponential, Step
-from rdmc.survey import Known
 from tests.exact.gaussian import Gaussian, push
 from tests.laws.budget_cases import FACTOR, F, Off, close, divergence, run
 from tests.laws.budget_pair import GRID, PAIR, WEIGHT, WIDTH, M, S, between, moved, noised, normal

@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 
 import rdmc
+from rdmc.budget.direct import First, Measured, measure
+from rdmc.budget.step_law import law_of
 from rdmc.capture import Modes
 from rdmc.coordinates import Affine
 from rdmc.density import Density
-from rdmc.error_direct import First, Measured, measure
-from rdmc.error_step import law_of
 from rdmc.grid import LinearGrid
+from rdmc.locate.survey import Survey
 from rdmc.process import OU
 from rdmc.reverse import RDMC
 from rdmc.schedule import Fixed
 from rdmc.steps import Ancestral, EulerMaruyama, Exponential, Heun, Multistep, Step
-from rdmc.survey import Survey
 from tests.exact.gaussian import Gaussian, push
 from tests.laws.budget_cases import FACTOR, F, Noisy, close, divergence, mixture_of, noisy_flow, run, target_of
 from tests.laws.budget_pair import PAIR, WEIGHT, M, left_by

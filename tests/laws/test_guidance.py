@@ -19,6 +19,7 @@ from rdmc.guidance.noise import Replay
 from rdmc.guidance.pair import Pair, combine, look
 from rdmc.inner import GuidedChains
 from rdmc.journal import Journal
+from rdmc.locate.survey import Known
 from rdmc.mixture import GaussianMixture
 from rdmc.process import EDM
 from rdmc.reverse import RDMC
@@ -26,7 +27,6 @@ from rdmc.rng import Streams
 from rdmc.sampler import Plan
 from rdmc.schedule import Fixed
 from rdmc.steps import Ancestral, Bridge, Estimate, EulerMaruyama, Exponential, Heun, Multistep, Step
-from rdmc.survey import Known
 from tests.exact.guided import SHORT, GuidedPair, Moments, density_of, isotropic, two_and_three
 from tests.marks import slow
 from tests.stats import assert_moments, assert_within

@@ -21,6 +21,7 @@ from rdmc.grid import LogSNRGrid
 from rdmc.guidance import Guidance, Interval, PowerPosterior
 from rdmc.guidance.places import Setting
 from rdmc.inner import Chains, FromSurrogate, GuidedChains, Importance
+from rdmc.locate.survey import Known
 from rdmc.mixture import GaussianMixture
 from rdmc.process import EDM
 from rdmc.reverse import RDMC
@@ -28,7 +29,6 @@ from rdmc.rng import Streams
 from rdmc.sampler import Plan
 from rdmc.schedule import Fixed
 from rdmc.steps import Bridge, Exponential, Heun
-from rdmc.survey import Known
 from tests.exact import meta
 from tests.exact.guided import FEW_LEVELS, SHORT, Moments, density_of, isotropic, two_and_three
 from tests.marks import slow

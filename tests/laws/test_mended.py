@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from rdmc.density import Density
-from rdmc.mended import Mended
-from rdmc.optimise import ascend
+from rdmc.locate.mended import Mended
+from rdmc.locate.optimise import ascend
 from tests.laws.cases import F
 
 PLACE = torch.tensor([300.0, -200.0], dtype=F)

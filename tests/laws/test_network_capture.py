@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from rdmc.capture import edges
 from rdmc.coordinates import Affine
 from rdmc.density import Density
+from rdmc.locate.survey import Known
 from rdmc.mixture import GaussianMixture
 from rdmc.network import NetworkGuide, ScoreNetwork
 from rdmc.network.module import DenoisingNetwork
-from rdmc.survey import Known
 from tests.laws.test_capture import MARGIN, PAIR, WEIGHT, M, S
 from tests.laws.test_network import F, gaussian
 from tests.stats import assert_within

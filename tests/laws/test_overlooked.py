@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from rdmc.atlas import Atlas
 from rdmc.density import Density
+from rdmc.locate.atlas import Atlas
+from rdmc.locate.overlooked import shares_overlooked
+from rdmc.locate.pilot import Pilot
 from rdmc.mixture import GaussianMixture
-from rdmc.overlooked import shares_overlooked
-from rdmc.pilot import Pilot
 from rdmc.rng import Streams
 from tests.laws.cases import F, generator
 from tests.marks import slow

@@ -10,14 +10,14 @@ from torch import Tensor
 
 import targets
 from rdmc.coordinates import Affine, InCoordinates
-from rdmc.curvature import principal_axes
 from rdmc.density import Density, as_density
 from rdmc.errors import DensityError
+from rdmc.locate.curvature import principal_axes
+from rdmc.locate.optimise import ascend
+from rdmc.locate.pilot import Pilot, extended
+from rdmc.locate.survey import Known, Survey
 from rdmc.mixture import GaussianMixture
-from rdmc.optimise import ascend
-from rdmc.pilot import Pilot, extended
 from rdmc.rng import Streams
-from rdmc.survey import Known, Survey
 from tests.marks import slow
 
 F = torch.float64

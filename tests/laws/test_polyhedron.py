@@ -12,11 +12,11 @@ from torch.distributions import Dirichlet
 
 import rdmc
 from rdmc.density import Density
-from rdmc.facets import _closes, find_polyhedron
-from rdmc.pilot import Pilot
-from rdmc.polyhedron import Polyhedron
+from rdmc.locate.pilot import Pilot
 from rdmc.rng import Streams
-from rdmc.support import Support
+from rdmc.supports.facets import _closes, find_polyhedron
+from rdmc.supports.polyhedron import Polyhedron
+from rdmc.supports.support import Support
 from tests.laws.cases import F, generator
 from tests.laws.supports import MIXED, SOLID, affine
 from tests.marks import slow

@@ -17,12 +17,12 @@ from rdmc.grid import LogSNRGrid
 from rdmc.guidance import Guidance, Interval, PowerPosterior
 from rdmc.guidance.power import log_power
 from rdmc.inner import FromSurrogate, Importance
+from rdmc.locate.survey import Known
 from rdmc.mixture import GaussianMixture
 from rdmc.process import EDM
 from rdmc.reverse import RDMC
 from rdmc.schedule import Fixed
 from rdmc.start import LangevinStart
-from rdmc.survey import Known
 from tests.exact.guided import GuidedPair, Moments
 from tests.marks import slow
 from tests.stats import assert_within

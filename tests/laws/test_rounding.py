@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from rdmc.atlas import Atlas
 from rdmc.density import Density
-from rdmc.optimise import ascend
-from rdmc.pilot import Pilot
+from rdmc.locate.atlas import Atlas
+from rdmc.locate.optimise import ascend
+from rdmc.locate.pilot import Pilot
 from rdmc.rng import Streams
 from tests.laws.cases import F
 

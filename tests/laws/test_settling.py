@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 import targets
-from rdmc.atlas import Atlas
 from rdmc.coordinates import Affine
 from rdmc.density import Density, as_density
+from rdmc.locate.atlas import Atlas
+from rdmc.locate.pilot import Pilot
+from rdmc.locate.settling import misplaced, moved
 from rdmc.mixture import GaussianMixture
-from rdmc.pilot import Pilot
 from rdmc.sampler import pilot_streams
-from rdmc.settling import misplaced, moved
 from tests.laws.cases import F
 
 PLACE = torch.tensor([30.0, -20.0, 10.0], dtype=F)

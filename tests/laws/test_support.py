@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from rdmc.archive import pack, unpack
-from rdmc.box import Box
 from rdmc.density import Density
-from rdmc.polyhedron import Polyhedron
-from rdmc.support import Support
+from rdmc.supports.box import Box
+from rdmc.supports.polyhedron import Polyhedron
+from rdmc.supports.support import Support
 from tests.correct.cases import moved
 from tests.exact.meta import META
 from tests.laws.cases import F, generator

@@ -11,17 +11,17 @@ from torch import Tensor
 
 import rdmc
 import targets
-from rdmc.atlas import Atlas
-from rdmc.constellation import find_symmetry
 from rdmc.coordinates import Affine, InCoordinates
 from rdmc.density import Density, as_density
-from rdmc.folding import Folding
+from rdmc.locate.atlas import Atlas
+from rdmc.locate.constellation import find_symmetry
+from rdmc.locate.folding import Folding
+from rdmc.locate.optimise import Ascent
+from rdmc.locate.pilot import Pilot
+from rdmc.locate.symmetry import Symmetry
 from rdmc.mixture import GaussianMixture
-from rdmc.optimise import Ascent
-from rdmc.pilot import Pilot
 from rdmc.rng import Streams
 from rdmc.sampler import pilot_streams
-from rdmc.symmetry import Symmetry
 from targets.base import Target
 from tests.marks import slow
 

@@ -11,8 +11,8 @@ from torch import Tensor
 import rdmc
 import targets
 from rdmc.density import Density, as_density
+from rdmc.locate.variational import MeanField
 from rdmc.rng import Streams
-from rdmc.variational import MeanField
 from tests.laws.cases import F, generator
 
 WIDTHS = torch.tensor([0.1, 1.0, 3.0, 0.5, 20.0], dtype=F)

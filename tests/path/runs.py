@@ -14,12 +14,12 @@ from rdmc.grid import LogSNRGrid
 from rdmc.inner import FromSurrogate, Importance
 from rdmc.job import Job
 from rdmc.journal import Journal
+from rdmc.locate.survey import Known
 from rdmc.path import Controlled, Diagonal, FirstOrder, Isotropic, LowRank, ReverseKernel
 from rdmc.path_smc import PathSMC
 from rdmc.process import EDM
 from rdmc.sampler import Block
 from rdmc.schedule import Fixed
-from rdmc.survey import Known
 from tests.laws.cases import near_skewed, skewed
 
 LOG_Z = math.log(3.0)

@@ -19,6 +19,7 @@ from rdmc.density import Density
 from rdmc.errors import NonFiniteDensityError
 from rdmc.inner import FromSurrogate, GuidedChains, Importance
 from rdmc.journal import Journal
+from rdmc.locate.survey import Known
 from rdmc.mixture import GaussianMixture
 from rdmc.path import Controlled, Marginal, NoisedMixture, NormalStart, ReverseKernel
 from rdmc.path_smc import PathSMC, _Setting
@@ -27,7 +28,6 @@ from rdmc.refit import Refit
 from rdmc.reverse import RDMC
 from rdmc.rng import Streams
 from rdmc.sampler import Plan
-from rdmc.survey import Known
 from tests.laws.cases import as_target, bimodal
 from tests.marks import slow
 from tests.path.runs import KERNELS, blocks, heavy, short

@@ -14,6 +14,7 @@ from rdmc.density import Density
 from rdmc.grid import LogSNRGrid
 from rdmc.inner import GuidedChains
 from rdmc.journal import Journal
+from rdmc.locate.survey import Known
 from rdmc.mixture import GaussianMixture
 from rdmc.particles import effective_share, log_mean, systematic
 from rdmc.path import Controlled, Marginal, NoisedMixture, NoisedStart, NormalStart, ReverseLaw
@@ -22,7 +23,6 @@ from rdmc.path_smc import PathSMC
 from rdmc.process import EDM, OU, ForwardProcess
 from rdmc.rng import Streams
 from rdmc.schedule import Fixed
-from rdmc.survey import Known
 from tests.laws.cases import SKEWED_MEAN, as_target, spd
 from tests.path.runs import KERNELS, LOG_Z, blocks, evidences, heavy, short, without_resampling
 from tests.stats import assert_within

@@ -14,9 +14,9 @@ from torch import Tensor
 import rdmc
 from rdmc.density import Density
 from rdmc.diagnostics.path_rules import evidence_known, paths_even
+from rdmc.locate.survey import Known
 from rdmc.mixture import GaussianMixture
 from rdmc.path_smc import PathSMC
-from rdmc.survey import Known
 from tests.result.cases import good
 
 F = torch.float64

@@ -17,6 +17,7 @@ from rdmc.inner import Chains, FromSurrogate, GuidedChains, Importance, InnerSam
 from rdmc.journal import Journal
 from rdmc.kernels import HMC, MALA, ULA
 from rdmc.level import Level
+from rdmc.locate.survey import Known
 from rdmc.mixture import GaussianMixture
 from rdmc.process import EDM, OU, VE, VP
 from rdmc.rate import LinearRate
@@ -27,7 +28,6 @@ from rdmc.schedule import Fitted, Fixed
 from rdmc.score import MinimumVariance, ScoreEstimator, SteinControlVariate, TargetScore, Tweedie
 from rdmc.start import LangevinStart, MatchedNormal
 from rdmc.steps import Ancestral, Bridge, EulerMaruyama, Exponential, Heun, Multistep, Step
-from rdmc.survey import Known
 from tests.exact import meta
 from tests.laws.cases import name_of
 from tests.marks import crossed

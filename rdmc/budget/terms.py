@@ -12,7 +12,7 @@ The exact reverse kernel is the bridge mixed over q_t. Its mean and covariance f
     E[x_s \mid x_t] = a\, m_t + b\, x_t, \qquad \mathrm{Cov}[x_s \mid x_t] = a^2\, \mathrm{Cov}_{q_t} + v\, I,
 
 with (a, b, v) those of :meth:`rdmc.process.ForwardProcess.bridge`. A step is known by its coefficients
-(:func:`rdmc.error_step.law_of`), so that both kernels are compared as Gaussians in closed form, at no evaluation.
+(:func:`rdmc.budget.step_law.law_of`), so that both kernels are compared as Gaussians in closed form, at no evaluation.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rdmc.error_step import StepLaw
+from rdmc.budget.step_law import StepLaw
 from rdmc.inner.base import Draws
 from rdmc.mixture import GaussianMixture
 from rdmc.process import ForwardProcess
@@ -180,7 +180,7 @@ def start_error(
         surrogate: The mixture that the start saw.
         x_0: ``(n, d)`` draws of the target, in the process's coordinates.
         x_T: ``(d,)`` mean and ``(d, d)`` covariance of the particles at the horizon; not needed of a normal start.
-        slope: ``(d, d)`` what is left in the draws of an error of x_T (:class:`rdmc.error_transport.Transport`), or None.
+        slope: ``(d, d)`` what is left in the draws of an error of x_T (:class:`rdmc.budget.transport.Transport`), or None.
 
     Returns:
         The error; None with fewer than d + 2 draws.

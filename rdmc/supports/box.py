@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from rdmc.rng import Streams
-from rdmc.support import Support, reach
+from rdmc.supports.support import Support, reach
 
 __all__ = ["Box"]
 

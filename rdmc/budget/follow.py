@@ -10,17 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rdmc.budget.direct import DIRECT, First, measure
+from rdmc.budget.step_law import StepLaw
+from rdmc.budget.terms import StartError, start_error
+from rdmc.budget.transport import Look, Transport, centres, members, within
 from rdmc.capture import Modes
 from rdmc.coordinates import Affine
 from rdmc.correct.fit import fit_mixture
-from rdmc.error_direct import DIRECT, First, measure
-from rdmc.error_step import StepLaw
-from rdmc.error_terms import StartError, start_error
-from rdmc.error_transport import Look, Transport, centres, members, within
+from rdmc.locate.survey import Survey
 from rdmc.mixture import GaussianMixture
 from rdmc.process import ForwardProcess
 from rdmc.start import MatchedNormal, Start
-from rdmc.survey import Survey
 
 __all__ = ["LEFT", "MOST_COORDINATES", "Followed", "last_columns"]
 
@@ -38,7 +38,7 @@ class Followed(NamedTuple):
     """What is known of the errors so far.
 
     Attributes:
-        views: Errors of moments on their way (:class:`rdmc.error_transport.Transport`): of the whole and, where there are modes,
+        views: Errors of moments on their way (:class:`rdmc.budget.transport.Transport`): of the whole and, where there are modes,
             within these. None where there are too many coordinates.
         first: What the first level knew of the end; None where the steps are the bridge, which leaves no error.
         modes: Modes fitted to the first level's draws, where no survey told any.
@@ -100,11 +100,11 @@ def last_columns(
     What is left is the sum of both views, as the divergence is that of the modes' weights and, on average, of their shapes: the
     first view, in the directions in which modes are apart, sees the weights, the second the shapes. NaN where it can't be told,
     also where draws are so far off that a matrix is singular. What the steps leave is measured too
-    (:func:`rdmc.error_direct.measure`).
+    (:func:`rdmc.budget.direct.measure`).
 
     Args:
         levels: Number of levels.
-        start: What :func:`rdmc.error_terms.start_error` takes, with the ``(n, d)`` draws.
+        start: What :func:`rdmc.budget.terms.start_error` takes, with the ``(n, d)`` draws.
         followed: The errors on their way.
         modes: The survey's, None where there was none.
     """
@@ -148,7 +148,7 @@ def _law_at_horizon(
 def _direct(
     x: Tensor, truth: tuple[Tensor, Tensor] | None, followed: Followed, modes: Modes | None
 ) -> tuple[float, ...]:
-    """The fields of :class:`rdmc.error_direct.Measured`, NaN where nothing was measured."""
+    """The fields of :class:`rdmc.budget.direct.Measured`, NaN where nothing was measured."""
     if followed.first is None or not followed.views:
         return (math.nan,) * len(DIRECT)
     try:

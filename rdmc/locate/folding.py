@@ -10,9 +10,9 @@ from torch import Tensor
 
 from rdmc.coordinates import Affine
 from rdmc.density import Density
+from rdmc.locate.survey import Survey
+from rdmc.locate.symmetry import Symmetry
 from rdmc.rng import Streams
-from rdmc.survey import Survey
-from rdmc.symmetry import Symmetry
 from rdmc.typing import BatchedDensity
 
 __all__ = ["Folding"]
@@ -23,7 +23,7 @@ _SAME = 1e-6  # difference of values at images, over 1 + the value, up to which 
 
 @dataclass(frozen=True, eq=False)
 class Folding:
-    r"""Between a density and :math:`|G| \pi(x) r(x)` (:mod:`rdmc.symmetry`); with no symmetry nothing is changed.
+    r"""Between a density and :math:`|G| \pi(x) r(x)` (:mod:`rdmc.locate.symmetry`); with no symmetry nothing is changed.
 
     Attributes:
         affine: The coordinates.

@@ -26,8 +26,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rdmc.budget.transport import Look, centres, members, within
 from rdmc.capture import Modes
-from rdmc.error_transport import Look, centres, members, within
 from rdmc.linear import least_squares
 from rdmc.process import ForwardProcess
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from rdmc.coordinates import Affine
 from rdmc.linear import spectrum
+from rdmc.locate.orbits import all_images, one_of_each
+from rdmc.locate.symmetry import Symmetry
 from rdmc.mixture import GaussianMixture
-from rdmc.orbits import all_images, one_of_each
 from rdmc.rng import Streams
-from rdmc.symmetry import Symmetry
 from rdmc.typing import BatchedDensity
 
 __all__ = ["Known", "Overlooked", "Survey", "Surveyor"]
@@ -111,7 +111,7 @@ class Survey:
         return replace(self, affine=affine, surrogate=self.surrogate.affine(origin, between), symmetry=seen)
 
     def one_of_each(self) -> Survey:
-        """Of a symmetric density one mode of each orbit, as the folded density (:class:`rdmc.folding.Folding`) has them.
+        """Of a symmetric density one mode of each orbit, as the folded density (:class:`rdmc.locate.folding.Folding`) has them.
 
         Of a mode that is hardly told from another image of it, both.
         """

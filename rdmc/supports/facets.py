@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rdmc.bounds import BOTTOMLESS, CLOSE, falls
 from rdmc.coordinates import Affine
-from rdmc.polyhedron import Polyhedron
 from rdmc.rng import Streams
+from rdmc.supports.bounds import BOTTOMLESS, CLOSE, falls
+from rdmc.supports.polyhedron import Polyhedron
 from rdmc.typing import BatchedDensity
 
 __all__ = ["find_polyhedron"]

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from rdmc.linear import spectrum
+from rdmc.locate.symmetry import Symmetry
 from rdmc.mixture import GaussianMixture
-from rdmc.symmetry import Symmetry
 
 __all__ = ["Modes", "all_images", "one_of_each"]
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from rdmc.mended import Mended
+from rdmc.locate.mended import Mended
 from rdmc.typing import BatchedDensity
 
-__all__ = ["Ascent", "ascend"]
+__all__ = ["Ascent", "ascend", "ascend_further"]
 
 _MEMORY = 10
 _ARMIJO = 1e-4
 _BACKTRACKS = 8
+_LONGER = 3  # times that an ascent which was cut short may go on
 _NOISE = 0.5  # nats by which a value may change with the last digits of a point, and still be one
 _ROUNDED = 100.0  # last digits of a value, up to which a change is that of a large value and not of what made it
 
@@ -142,6 +144,28 @@ def ascend(
     end = Ascent(x, value, grad, usable & ~active)
     rounding = _rounding(f, end)
     return end._replace(value=value.masked_fill(rounding, -torch.inf), converged=end.converged & ~rounding)
+
+
+def ascend_further(f: BatchedDensity, x: Tensor, peaks: Sequence[Tensor]) -> Ascent:
+    """Climb from every point; those cut short above everything else go on, as a long ridge may lead to the heaviest mode.
+
+    Args:
+        f: The log density.
+        x: ``(M, d)`` starting points.
+        peaks: ``()`` log densities at the modes that are known.
+    """
+    end = ascend(f, x)
+    for _ in range(_LONGER):
+        arrived = torch.cat([end.value[end.converged], *(peak[None] for peak in peaks)])
+        high = ~end.converged & torch.isfinite(end.value)
+        high &= end.value > arrived.max() if len(arrived) else False
+        at = high.nonzero()[:, 0]
+        if len(at) == 0:
+            break
+        further = ascend(f, end.x[at])
+        for part, more in zip(end, further, strict=True):
+            part[at] = more
+    return end
 
 
 def _rounding(f: BatchedDensity, end: Ascent) -> Tensor:

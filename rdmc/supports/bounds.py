@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from rdmc.box import Box
 from rdmc.rng import Streams
-from rdmc.support import Support
+from rdmc.supports.box import Box
+from rdmc.supports.support import Support
 from rdmc.typing import BatchedDensity
 
 __all__ = ["BOTTOMLESS", "CLOSE", "falls", "find_box"]

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rdmc.atlas import STRANGE, TAIL, Atlas
+from rdmc.locate.atlas import STRANGE, TAIL, Atlas
+from rdmc.locate.overlooked import overlooked
+from rdmc.locate.survey import Overlooked
 from rdmc.mixture import GaussianMixture
-from rdmc.overlooked import overlooked
 from rdmc.rng import Streams
-from rdmc.survey import Overlooked
 
 __all__ = ["Scan", "between", "equally_explained", "scattered"]
 

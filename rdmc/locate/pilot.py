@@ -15,21 +15,21 @@ from itertools import cycle
 import torch
 from torch import Tensor
 
-from rdmc.approach import climb, coordinates, doggedly, require_arrival, require_finite_mass
 from rdmc.arguments import whole
-from rdmc.atlas import TAIL, Atlas
-from rdmc.bounds import BOTTOMLESS, find_box
-from rdmc.constellation import find_symmetry, level, seems_symmetric
 from rdmc.coordinates import Affine, InCoordinates
 from rdmc.errors import DensityError
-from rdmc.facets import find_polyhedron
+from rdmc.locate.approach import climb, coordinates, doggedly, require_arrival, require_finite_mass
+from rdmc.locate.atlas import TAIL, Atlas
+from rdmc.locate.constellation import find_symmetry, level, seems_symmetric
+from rdmc.locate.scan import Scan, equally_explained, scattered
+from rdmc.locate.settling import misplaced, moved
+from rdmc.locate.survey import Overlooked, Survey
+from rdmc.locate.variational import MeanField
 from rdmc.rng import Streams
-from rdmc.scan import Scan, equally_explained, scattered
-from rdmc.settling import misplaced, moved
-from rdmc.support import Support
-from rdmc.survey import Overlooked, Survey
+from rdmc.supports.bounds import BOTTOMLESS, find_box
+from rdmc.supports.facets import find_polyhedron
+from rdmc.supports.support import Support
 from rdmc.typing import BatchedDensity
-from rdmc.variational import MeanField
 
 __all__ = ["Crowd", "Pilot", "extended"]
 
@@ -64,10 +64,10 @@ class Pilot:
     coordinates, so the pilot works in any units, and climbs from those where the density most exceeds the modes known so far.
     Rounds go on until several in a row find nothing new. If no ascent leads to a mode, as where a density has no upper limit,
     Gaussians that climb the evidence lower bound take the modes' place. If a mode is found that leaves nothing to the place of the
-    coordinates, as where all first ascents stopped on the way, the search goes on in its coordinates (:mod:`rdmc.settling`).
+    coordinates, as where all first ascents stopped on the way, the search goes on in its coordinates (:mod:`rdmc.locate.settling`).
 
-    If affine maps are found under which the density is the same (:func:`rdmc.constellation.find_symmetry`), as the renamings of
-    exchangeable labels are, one mode of each orbit is looked for, at places in all images.
+    If affine maps are found under which the density is the same (:func:`rdmc.locate.constellation.find_symmetry`), as the
+    renamings of exchangeable labels are, one mode of each orbit is looked for, at places in all images.
 
     Law: none; everything found is a proposal that later stages correct.
     Cost: per round ``starts x candidates`` density and about 5 to 15 gradient evaluations a start; per mode 4d gradient and 2d to
@@ -128,7 +128,7 @@ class Pilot:
         """Where the density is not -inf, or None: if that is at all first points, or no box and no polyhedron.
 
         Cost: ``starts`` density evaluations; of a density that is -inf at some of these, that of the first points of a
-        search, of :func:`rdmc.bounds.find_box`, and of :func:`rdmc.facets.find_polyhedron` where there is no box.
+        search, of :func:`rdmc.supports.bounds.find_box`, and of :func:`rdmc.supports.facets.find_polyhedron` where there is no box.
         """
         if not bool((f(self.first_points(f.dim, rng)) == -torch.inf).any()):
             return None

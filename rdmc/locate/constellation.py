@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from rdmc.linear import least_squares
+from rdmc.locate.symmetry import Map, Symmetry
 from rdmc.mixture import GaussianMixture
 from rdmc.rng import Streams
-from rdmc.symmetry import Map, Symmetry
 from rdmc.typing import BatchedDensity
 
 __all__ = ["find_symmetry", "level", "seems_symmetric"]

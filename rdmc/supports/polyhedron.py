@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rdmc.coordinates import Affine
 from rdmc.rng import Streams
-from rdmc.support import Support, reach
+from rdmc.supports.support import Support, reach
 
 __all__ = ["Polyhedron"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from rdmc.approach import coordinates
-from rdmc.atlas import Atlas
 from rdmc.coordinates import Affine, InCoordinates
-from rdmc.optimise import Ascent
+from rdmc.locate.approach import coordinates
+from rdmc.locate.atlas import Atlas
+from rdmc.locate.optimise import Ascent
 from rdmc.typing import BatchedDensity
 
 __all__ = ["misplaced", "moved"]
@@ -38,7 +38,7 @@ def misplaced(atlas: Atlas) -> bool:
 def moved(f: BatchedDensity, affine: Affine, atlas: Atlas) -> tuple[Affine, Atlas]:
     """Coordinates of unit scale at the heaviest mode, and the modes in these.
 
-    Cost: that of :func:`rdmc.approach.coordinates`, and an ascent and a curvature for every mode.
+    Cost: that of :func:`rdmc.locate.approach.coordinates`, and an ascent and a curvature for every mode.
 
     Args:
         f: Log density in the user's coordinates.

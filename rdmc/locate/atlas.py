@@ -7,13 +7,13 @@ import math
 import torch
 from torch import Tensor
 
-from rdmc.curvature import principal_axes
+from rdmc.locate.curvature import principal_axes
+from rdmc.locate.optimise import Ascent, ascend_further
+from rdmc.locate.orbits import Modes, all_images, one_of_each
+from rdmc.locate.symmetry import Symmetry
 from rdmc.mixture import GaussianMixture
-from rdmc.optimise import Ascent, ascend
-from rdmc.orbits import Modes, all_images, one_of_each
 from rdmc.rng import Streams
 from rdmc.student import StudentMixture
-from rdmc.symmetry import Symmetry
 from rdmc.typing import BatchedDensity
 
 __all__ = ["STRANGE", "TAIL", "Atlas"]
@@ -26,7 +26,6 @@ _CROWDED = 16.0  # modes of any mass for each place, beyond which the heavy ones
 _LIGHTER = 7.0  # nats below the heaviest mode
 _AHEAD = 0.03  # of the way to a mode
 _VALLEY = 0.3  # nats by which the density must fall between two optima for them to be two components
-_LONGER = 3  # times that an ascent which was cut short may go on
 _IMAGES = 2048  # modes kept of a symmetry that is given up
 _UNLIKE = 1e-6  # difference of values at images, over 1 + the value, above which there is no symmetry
 
@@ -60,7 +59,7 @@ class Atlas:
         """
         if len(x) == 0:
             return 1.0
-        end = self._homed(self._climbed(x))
+        end = self._homed(ascend_further(self.f, x, self.peak))
         arrived = end.converged if bool(end.converged.any()) else torch.isfinite(end.value)
         order = end.value[arrived].argsort(descending=True)
         left_x, left_value, left_grad = end.x[arrived][order], end.value[arrived][order], end.grad[arrived][order]
@@ -224,21 +223,6 @@ class Atlas:
         keep = keep[log_weight[keep] >= log_weight.max() - 20.0]
         mixture = GaussianMixture(log_weight[keep], mean[keep], axes[keep], sd[keep].square()).levelled(0.2)
         return mixture, peak[keep], hits[keep.cpu()]
-
-    def _climbed(self, x: Tensor) -> Ascent:
-        """Ascents; those cut short above everything else go on, as a long ridge may lead to the heaviest mode."""
-        end = ascend(self.f, x)
-        for _ in range(_LONGER):
-            arrived = torch.cat([end.value[end.converged], *(peak[None] for peak in self.peak)])
-            high = ~end.converged & torch.isfinite(end.value)
-            high &= end.value > arrived.max() if len(arrived) else False
-            at = high.nonzero()[:, 0]
-            if len(at) == 0:
-                break
-            further = ascend(self.f, end.x[at])
-            for part, more in zip(end, further, strict=True):
-                part[at] = more
-        return end
 
     def _home(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """The images of ``(M, d)`` points with the largest share, and the ``(M, d, d)`` matrices of the way back."""

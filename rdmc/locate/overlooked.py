@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rdmc.atlas import Atlas
-from rdmc.survey import Overlooked
+from rdmc.locate.atlas import Atlas
+from rdmc.locate.survey import Overlooked
 
 __all__ = ["overlooked", "shares_overlooked"]
 

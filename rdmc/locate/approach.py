@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from rdmc.coordinates import Affine, InCoordinates
-from rdmc.curvature import local_axes, precisions, principal_axes
 from rdmc.errors import DensityError, ImproperDensityError
-from rdmc.optimise import Ascent, ascend
+from rdmc.locate.curvature import local_axes, precisions, principal_axes
+from rdmc.locate.optimise import Ascent, ascend
 from rdmc.typing import BatchedDensity
 
 __all__ = ["climb", "coordinates", "doggedly", "require_arrival", "require_finite_mass"]

@@ -1,6 +1,6 @@
 r"""What the errors of a reverse diffusion's steps have become at its end, in the first two moments of the draws.
 
-The sum over levels in :mod:`rdmc.error_terms` bounds the divergence of whole paths, and is far above that of the draws: errors
+The sum over levels in :mod:`rdmc.budget.terms` bounds the divergence of whole paths, and is far above that of the draws: errors
 of one step are forgotten in later ones, and those of neighbouring x_t cancel. To first order an error of x_s ends as
 
 .. math::
@@ -27,9 +27,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rdmc.budget.step_law import StepLaw
+from rdmc.budget.terms import FEW, between_normals
 from rdmc.capture import Modes
-from rdmc.error_step import StepLaw
-from rdmc.error_terms import FEW, between_normals
 from rdmc.inner.base import Draws
 from rdmc.process import ForwardProcess
 from rdmc.score import ScoreEstimate
